@@ -1,0 +1,46 @@
+# Each target makes .venv by itself: with uv where it is installed, else with venv and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RESULTS := results/quickstart
+
+.PHONY: help quickstart test check bench clean
+
+help:
+	@echo "make quickstart  measure a real model on this machine: table, database, picture"
+	@echo "make test        run the tests"
+	@echo "make check       lint, types and structure"
+	@echo "make bench       speed of wattbench itself"
+
+$(VENV)/run.stamp: pyproject.toml
+	@command -v uv >/dev/null 2>&1 && uv venv -q --allow-existing --python $(PYTHON) $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "installing wattbench and its engine into $(VENV) …"
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -e '.[cpu]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu]'; fi
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	@echo "installing the tools for tests and checks …"
+	@if command -v uv >/dev/null 2>&1; then uv pip install -q --python $(BIN)/python -e '.[cpu,dev]'; \
+	else $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[cpu,dev]'; fi
+	@touch $@
+
+quickstart: $(VENV)/run.stamp
+	@mkdir -p $(RESULTS)
+	$(BIN)/wattbench run quickstart --concurrency 1,2,4,8 --repeats 3 --db $(RESULTS)/wattbench.sqlite
+	@$(BIN)/wattbench plot frontier --runs latest --db $(RESULTS)/wattbench.sqlite --out $(RESULTS)/frontier.png
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_structure.py
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python tests/bench.py
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

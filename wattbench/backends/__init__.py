@@ -1,0 +1,1 @@
+"""Engines behind one seam: ``wattbench.core.protocols.Backend``."""

@@ -1,0 +1,110 @@
+"""The emulated device as a backend: a machine profile and a model, in virtual or real time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal
+
+from wattbench.core.errors import BackendError, UsageError
+from wattbench.core.load import InferenceRequest, TokenChunk, Usage
+from wattbench.core.run import EngineInfo, Mode
+from wattbench.emulator import EmulatedDevice
+from wattbench.hardware import load_model, roofline
+from wattbench.hardware.profile import MachineProfile
+from wattbench.plugins import PluginContext, option
+
+_ONE_TOKEN = TokenChunk(tokens=1)
+_TOKENS_PER_WORD = 1.3
+"""Text prompts are not tokenised here; English has about 1.3 tokens a word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmulatedOptions:
+    """Options of ``--backend emulated``."""
+
+    model: str = option("llama-3.1-8b", "model descriptor: a shipped name or a YAML file")
+    max_batch: int = option(256, "most requests in one step")
+    prefill_chunk_tokens: int = option(2048, "most tokens computed in one step [tokens]")
+    time: Literal["virtual", "real"] = option(
+        "virtual", "virtual: as fast as the host computes, repeatable; real: by the wall clock"
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine can do."""
+        if self.max_batch < 1 or self.prefill_chunk_tokens < 1:
+            raise ValueError("max_batch and prefill_chunk_tokens must be at least 1")
+
+
+class EmulatedBackend:
+    """Emulates ``--hardware`` serving a model; timing and power from its roofline."""
+
+    Options = EmulatedOptions
+    default_meter = "emulated"
+
+    def __init__(self, options: EmulatedOptions, context: PluginContext) -> None:
+        if not isinstance(context.hardware, MachineProfile):
+            raise UsageError("backend emulated needs --hardware, such as --hardware h100-sxm")
+        self.machine = context.hardware
+        self.model = load_model(options.model)
+        self.virtual_time = options.time == "virtual"
+        self.device = EmulatedDevice(
+            roofline(self.machine, self.model),
+            max_batch=options.max_batch,
+            prefill_chunk_tokens=options.prefill_chunk_tokens,
+        )
+
+    @staticmethod
+    def availability() -> str | None:
+        """Always usable."""
+        return None
+
+    async def open(self) -> EngineInfo:
+        """Switch the device on."""
+        self.device.start()
+        return EngineInfo(
+            model=self.model.name,
+            engine="wattbench emulator",
+            tokens_source="engine",
+            on_client_host=False,
+            mode=Mode(
+                precision=self.model.precision,
+                kv_precision=self.model.kv_precision,
+                prefix_cache=False,
+            ),
+            detail={"machine": self.machine.name, "max_batch": self.device.max_batch},
+        )
+
+    async def generate(self, request: InferenceRequest) -> AsyncIterator[TokenChunk]:
+        """Yield one token per step of the device."""
+        input_tokens = request.synthetic_input_tokens + sum(
+            round(_TOKENS_PER_WORD * len(message.text.split()))
+            for message in request.messages
+            if message.text is not None
+        )
+        try:
+            stream = self.device.submit(input_tokens, request.max_output_tokens)
+        except ValueError as error:
+            raise BackendError(f"request {request.index}: {error}") from error
+        usage = Usage(
+            input_tokens=stream.input_tokens,
+            output_tokens=stream.output_tokens,
+            cached_tokens=0,
+            finish_reason="length",
+        )
+        last = TokenChunk(tokens=1, usage=usage)
+        create_future = asyncio.get_running_loop().create_future
+        try:
+            for remaining in range(stream.output_tokens, 0, -1):
+                if not stream.ready:
+                    waiter = stream.waiter = create_future()
+                    await waiter
+                stream.ready -= 1
+                yield _ONE_TOKEN if remaining > 1 else last
+        finally:
+            self.device.cancel(stream)
+
+    async def close(self) -> None:
+        """Switch the device off."""
+        self.device.stop()

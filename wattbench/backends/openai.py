@@ -1,0 +1,380 @@
+"""Backend ``openai``: any server that speaks the OpenAI API, streaming, over HTTP.
+
+Errors of one request; a result carries the name of the class:
+
+    BackendError
+    ├── ConnectionFailed   no connection, or lost before the answer began
+    ├── RequestTimeout     no byte for ``timeout_s``
+    ├── HttpStatusError    the server refused with an HTTP status
+    └── StreamError        the answer broke off, is malformed, or carries an error
+
+The key is read from the environment for each request and kept nowhere; what a server says is
+cleared of it before it gets into an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from wattbench.backends.openai_wire import (
+    PATHS,
+    Answer,
+    StreamError,
+    exact_length,
+    quoted,
+    request_body,
+)
+from wattbench.backends.sse import SseError, SseParser
+from wattbench.core.errors import BackendError
+from wattbench.core.run import EngineInfo, Json, Mode
+from wattbench.plugins import PluginContext, option
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from wattbench.core.load import InferenceRequest, TokenChunk
+
+__all__ = [
+    "ConnectionFailed",
+    "HttpStatusError",
+    "OpenAIBackend",
+    "OpenAIOptions",
+    "RequestTimeout",
+    "StreamError",
+]
+
+READ_BUFFER_BYTES = 4 * 2**20
+"""Per connection. With the usual 64 KiB many streams at once stop the socket, not the server."""
+
+_CONNECT_S = 30.0
+_KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers drop an idle connection
+_DRAIN_S = 1.0
+_BODY_BYTES = 16 * 2**20
+_ERROR_BODY_BYTES = 64 * 2**10
+
+
+class ConnectionFailed(BackendError):
+    """There is no connection to the server, or it broke before the answer began."""
+
+
+class RequestTimeout(BackendError):
+    """The server sent nothing for longer than ``timeout_s``."""
+
+
+class HttpStatusError(BackendError):
+    """The server refused a request with an HTTP status."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIOptions:
+    """Options of the backend ``openai``.
+
+    Raises:
+        ValueError: If the URL is none or contains credentials, ``key_env`` is no name, or the
+            time-out is not positive.
+    """
+
+    url: str = dataclasses.field(
+        metadata={"help": "base URL of the API, such as http://localhost:8000/v1"}
+    )
+    model: str | None = option(None, "model to ask for; without it the first one served")
+    api: Literal["chat", "completions"] = option("completions", "endpoint to send requests to")
+    key_env: str = option("OPENAI_API_KEY", "NAME of the environment variable that holds the key")
+    timeout_s: float = option(600.0, "longest time without a byte from the server [s]")
+    verify_tls: bool = option(True, "whether to check the server's certificate")
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if "@" in (parts.netloc or self.url):
+            raise ValueError("url must not contain credentials; name a variable by key_env=…")
+        shown = _without_query(self.url)
+        if parts.scheme not in ("http", "https"):
+            raise ValueError(f"url={shown!r} must begin with http:// or https://")
+        if not parts.hostname or re.search(r"\s", self.url) or not _has_valid_port(parts):
+            raise ValueError(f"url={shown!r} is no URL, such as http://localhost:8000/v1")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
+            # Not quoted: it may well be the key itself.
+            raise ValueError("key_env must be the NAME of an environment variable, never the key")
+        if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
+            raise ValueError(f"timeout_s={self.timeout_s} must be a positive number of seconds")
+
+
+class OpenAIBackend:
+    """Streams answers from a server that speaks the OpenAI API.
+
+    Attributes:
+        ignores_eos: Whether the server takes ``ignore_eos`` and ``min_tokens``; becomes False
+            once it has refused a request with them and served the same without.
+    """
+
+    Options = OpenAIOptions
+
+    def __init__(self, options: OpenAIOptions, context: PluginContext) -> None:
+        self.ignores_eos = True
+        self._options = options
+        self._model = options.model or ""
+        self._session: aiohttp.ClientSession | None = None
+
+    @staticmethod
+    def availability() -> str | None:
+        """Why it cannot work here: never, any machine can send requests."""
+        return None
+
+    async def open(self) -> EngineInfo:
+        """Ask the server which models it serves, and choose one.
+
+        Raises:
+            ConnectionFailed: If nothing answers at the URL.
+            RequestTimeout: If the answer takes too long.
+            HttpStatusError: If the server wants another key or is out of order.
+            BackendError: If it does not speak the OpenAI API or does not serve the model.
+        """
+        key = self._key()
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            raise BackendError(f"the key in {self._options.key_env} has characters no key can have")
+        self._session = self._new_session()
+        with self._translated():
+            async with self._session.get(
+                self._endpoint("models"), headers=self._headers(), allow_redirects=False
+            ) as response:
+                body = await _read_text(response, _BODY_BYTES)
+        served = self._served_models(response, body)
+        wanted = self._options.model
+        if wanted is not None and wanted not in served:
+            names = ", ".join(served[:20]) + (f" and {len(served) - 20} more" * (len(served) > 20))
+            raise self._error(BackendError, f"{self._url} does not serve {wanted!r} but {names}")
+        self._model = wanted or served[0]
+        server = self._redacted(response.headers.get("Server", ""))
+        return EngineInfo(
+            model=self._model,
+            engine=f"openai ({server})" if server else "openai",
+            tokens_source="usage",
+            mode=Mode(),
+            on_client_host=_is_loopback(self._options.url),
+            detail={"url": self._url, "api": self._options.api},
+        )
+
+    async def generate(self, request: InferenceRequest) -> AsyncGenerator[TokenChunk, None]:
+        """Answer one request.
+
+        Yields:
+            A chunk of unknown length for each event with text, then one of 0 tokens with the
+            counts of the server.
+
+        Raises:
+            ConnectionFailed: If the server cannot be reached.
+            RequestTimeout: If it sends nothing for ``timeout_s``.
+            HttpStatusError: If it refuses the request.
+            StreamError: If the answer breaks off, is malformed or carries an error.
+        """
+        answer = Answer(redacted=self._redacted)
+        parser = SseParser()
+        with self._translated():
+            response = await self._send(request)
+            try:
+                async for data in response.content.iter_any():
+                    for event in parser.feed(data):
+                        chunk = answer.take(event)
+                        if chunk is not None:
+                            yield chunk
+                    if answer.done:
+                        break
+                yield answer.last(response.content_type)
+                await _drain(response)
+            finally:
+                # Also when the caller gives up half-way: the server must stop working on it.
+                response.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        wait_s = self._options.timeout_s
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,  # waiting for a connection would pass for a slow server
+                keepalive_timeout=_KEEP_ALIVE_S,
+                ssl=self._options.verify_tls,
+            ),
+            # A balancer's cookie would send every request to one and the same replica.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Compression on the way would gather many small chunks into a few large ones.
+            headers={"Accept-Encoding": "identity"},
+            read_bufsize=READ_BUFFER_BYTES,
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=min(wait_s, _CONNECT_S), sock_read=wait_s
+            ),
+        )
+
+    @property
+    def _url(self) -> str:
+        return _without_query(self._options.url)
+
+    def _endpoint(self, path: str) -> str:
+        parts = urlsplit(self._options.url)
+        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{path}", fragment=""))
+
+    def _key(self) -> str | None:
+        return os.environ.get(self._options.key_env, "").strip() or None
+
+    def _headers(self) -> dict[str, str]:
+        key = self._key()
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    def _redacted(self, text: str) -> str:
+        """The text without the key, and without the URL's query, which may hold another one."""
+        for secret in (self._key(), urlsplit(self._options.url).query):
+            if secret:
+                text = text.replace(secret, "[removed]")
+        return text
+
+    def _error(self, kind: type[BackendError], text: str) -> BackendError:
+        return kind(self._redacted(text))
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The one place where errors of the network become errors of wattbench."""
+        import aiohttp
+
+        try:
+            yield
+        except aiohttp.ConnectionTimeoutError as error:
+            raise self._error(RequestTimeout, f"{self._url} accepts no connection") from error
+        except TimeoutError as error:
+            text = f"no byte from {self._url} for {self._options.timeout_s:g} s (timeout_s)"
+            raise self._error(RequestTimeout, text) from error
+        except (aiohttp.ClientPayloadError, SseError) as error:
+            text = f"stream ended early: {self._url}: {error}"
+            raise self._error(StreamError, text) from error
+        except (aiohttp.ClientError, OSError) as error:
+            text = f"cannot reach {self._url}: {error}. " + _way_out(error)
+            raise self._error(ConnectionFailed, text) from error
+
+    def _served_models(self, response: aiohttp.ClientResponse, body: str) -> list[str]:
+        """Names of the models in the answer to ``GET /models``."""
+        status = response.status
+        if status in (401, 403):
+            name = self._options.key_env
+            why = "does not accept the key in" if self._key() else "wants a key; none is set in"
+            text = f"{self._url} {why} the environment variable {name} (HTTP {status})"
+            raise self._error(HttpStatusError, text)
+        if status >= 400 and status not in (404, 405):
+            raise self._status_error(response, body)
+        try:
+            content = json.loads(body)
+            found = [item["id"] for item in content["data"]] if status < 300 else []
+        except (ValueError, RecursionError, TypeError, LookupError):
+            found = []
+        if not found or not all(isinstance(name, str) for name in found):
+            text = (
+                f"{self._url} is not an OpenAI-compatible server: GET /models gave HTTP {status}, "
+                f"{response.content_type}, {quoted(self._redacted(body), 80)}. "
+                "Does the URL end in /v1?"
+            )
+            raise self._error(BackendError, text)
+        return found
+
+    async def _send(self, request: InferenceRequest) -> aiohttp.ClientResponse:
+        """Post a request; the response has a good status and is the caller's to close."""
+        body = request_body(request, self._model, self._options.api)
+        asks_exact = request.ignore_eos and self.ignores_eos
+        response = await self._post(body | exact_length(request) if asks_exact else body)
+        if response.status == 400 and asks_exact:
+            response.close()
+            response = await self._post(body)
+            # Only a success shows that these two fields were the reason of the refusal.
+            if response.status < 300:
+                self.ignores_eos = False
+        if response.status < 300:
+            return response
+        try:
+            text = await _read_error(response)
+        finally:
+            response.close()
+        raise self._status_error(response, text)
+
+    async def _post(self, body: Mapping[str, Json]) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise BackendError("the backend openai is asked for an answer before it is open")
+        url = self._endpoint(PATHS[self._options.api])
+        return await self._session.post(
+            url, json=body, headers=self._headers(), allow_redirects=False
+        )
+
+    def _status_error(self, response: aiohttp.ClientResponse, body: str) -> BackendError:
+        text = f"{self._url}: HTTP {response.status}: {quoted(self._redacted(body), 200)}"
+        if response.status < 400:
+            text += f"; it redirects to {response.headers.get('Location')!r}: give that URL"
+        return self._error(HttpStatusError, text)
+
+
+def _without_query(url: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(query="", fragment=""))
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _has_valid_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def _way_out(error: Exception) -> str:
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "A certificate that nobody has signed is accepted by verify_tls=false."
+    return "Is the server up? Does the URL end in /v1?"
+
+
+async def _read_text(response: aiohttp.ClientResponse, limit_bytes: int) -> str:
+    """At most the first ``limit_bytes`` of a body; a server may send without end."""
+    body = bytearray()
+    async for data in response.content.iter_any():
+        body += data
+        if len(body) >= limit_bytes:
+            break
+    return body[:limit_bytes].decode("utf-8", "replace")
+
+
+async def _read_error(response: aiohttp.ClientResponse) -> str:
+    """The body of a refusal, as far as it comes: the status tells more than its breaking off."""
+    import aiohttp
+
+    try:
+        return await _read_text(response, _ERROR_BODY_BYTES)
+    except (aiohttp.ClientError, TimeoutError):
+        return ""
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read what HTTP sends after ``[DONE]``: only then does the connection serve once more.
+
+    A new connection per request would make the client slow and the ports run out.
+    """
+    import aiohttp
+
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(_DRAIN_S):
+            async for _ in response.content.iter_any():
+                pass

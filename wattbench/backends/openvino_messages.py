@@ -1,0 +1,135 @@
+"""What the OpenVINO backend and its child process tell each other over a stream."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_HEADER = struct.Struct("!Q")
+
+
+def on_cpu(device: str) -> bool:
+    """Whether OpenVINO's name of a device means the CPU alone."""
+    return device.partition(".")[0] == "CPU"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What the child needs to load the engine.
+
+    Attributes:
+        model: Path of a GGUF file or of a folder in OpenVINO's own format.
+        device: OpenVINO's name of the device.
+        threads: Threads of computation; only a CPU takes them.
+        arithmetic: Precision of computation to ask for, None for the engine's choice.
+        cache_gib: Room for keys and values [GiB].
+        cache_blocks: The same in the engine's blocks instead; 0 to go by ``cache_gib``.
+        max_batch: Most requests computed together.
+        prefix_cache: Whether equal beginnings of prompts are computed once.
+    """
+
+    model: str
+    device: str
+    threads: int
+    arithmetic: str | None
+    cache_gib: int
+    cache_blocks: int = 0
+    max_batch: int
+    prefix_cache: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a prompt: a text, or as many invented tokens."""
+
+    text: str | None
+    tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """To the child: answer this."""
+
+    ident: int
+    parts: tuple[Part, ...]
+    max_output_tokens: int
+    ignore_eos: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """To the child: nobody waits for this answer any more."""
+
+    ident: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """To the child: leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From the child: the engine is loaded. None stands for what the engine does not tell."""
+
+    device_name: str
+    vocabulary: int
+    arithmetic: str | None
+    kv_precision: str | None
+    threads: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """From the child: the engine cannot be loaded."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """End of one answer; ``error`` says why it failed, None for a success."""
+
+    input_tokens: int
+    output_tokens: int
+    text: str = ""
+    finish_reason: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From the child, once per step of the engine: new tokens and ends, by request."""
+
+    tokens: Mapping[int, int]
+    ended: Mapping[int, Ended]
+
+
+class Inbox:
+    """Puts messages together from the bytes of a stream."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Messages that are complete with these bytes."""
+        self._bytes += data
+        messages = []
+        while len(self._bytes) >= _HEADER.size:
+            end = _HEADER.size + _HEADER.unpack_from(self._bytes)[0]
+            if len(self._bytes) < end:
+                break
+            # Both ends of the stream are this package, on one machine.
+            messages.append(pickle.loads(self._bytes[_HEADER.size : end]))  # noqa: S301
+            del self._bytes[:end]
+        return messages
+
+
+def packed(message: object) -> bytes:
+    """A message as it goes over the stream."""
+    body = pickle.dumps(message)
+    return _HEADER.pack(len(body)) + body

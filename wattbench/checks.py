@@ -1,0 +1,297 @@
+"""Reasons to doubt a result: named checks over the raw facts of an operating point.
+
+Each check is a function that yields findings. An ``error`` makes the verdict of its scope
+invalid, a ``warning`` doubtful, an ``info`` leaves it. The performance verdict and the energy
+verdict are separate: a dead meter spoils joules, not latencies. Verdicts are never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from wattbench.core.energy import EnergyMeasurement, Unmeasured
+from wattbench.core.result import Finding, Scope, Severity, Verdict
+from wattbench.core.run import RawRun
+from wattbench.metrics import QUANTILES, PointFacts, RunFacts, pooled
+from wattbench.stats import needed_for_quantile
+
+MIN_WINDOW_S = 10.0
+"""Shortest window whose energy is taken at face value [s]."""
+EDGE_FRACTION = 0.005
+"""Error at the window's edges that is tolerated, relative to its energy."""
+STEADY_FRACTION = 0.2
+"""Difference between the halves of a window from which load counts as not steady."""
+FAILED_FRACTION = 0.05
+"""Share of failed requests from which latency means nothing: the failures are the slow ones."""
+LAG_LIMIT_S = 0.005
+"""Lateness of the client's own event loop (p99) from which latency stamps are in doubt [s]."""
+TDP_RATIO = 1.1
+"""Mean power over design power from which a reading is impossible."""
+
+Check = Callable[[PointFacts], Iterator[Finding]]
+
+
+def check_point(point: PointFacts) -> tuple[Finding, ...]:
+    """All findings about an operating point, the gravest first."""
+    found = [finding for check in CHECKS for finding in check(point)]
+    order: list[Severity] = ["error", "warning", "info"]
+    return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
+
+
+def verdict(findings: tuple[Finding, ...], scope: Scope) -> Verdict:
+    """The verdict of one scope, from the gravest finding that touches it."""
+    grave = {f.severity for f in findings if f.scope in (scope, "both")}
+    if "error" in grave:
+        return "invalid"
+    return "doubtful" if "warning" in grave else "valid"
+
+
+def _finding(code: str, severity: Severity, scope: Scope, message: str) -> Finding:
+    return Finding(code=code, severity=severity, scope=scope, message=message)
+
+
+def _raw(point: PointFacts) -> list[RawRun]:
+    return [run.raw for run in point.runs]
+
+
+def _unfinished(point: PointFacts) -> Iterator[Finding]:
+    """``interrupted``, ``run_failed``, ``still_running``: a run did not reach its end."""
+    codes = {"interrupted": "interrupted", "failed": "run_failed", "running": "still_running"}
+    for raw in _raw(point):
+        if raw.status in codes:
+            why = f": {raw.error_text}" if raw.error_text else ""
+            message = f"Run {raw.record.run_id} is {raw.status} and not complete{why}."
+            yield _finding(codes[raw.status], "error", "both", message)
+
+
+def _nothing_measured(point: PointFacts) -> Iterator[Finding]:
+    """``nothing_measured``: no answer arrived in the measured phase."""
+    if not any(run.measured for run in point.runs):
+        message = "No request of the measured phase was answered."
+        yield _finding("nothing_measured", "error", "both", message)
+
+
+def _failures(point: PointFacts) -> Iterator[Finding]:
+    """``requests_failed``: failed requests are left out of latency; their energy is charged."""
+    requests = [r for raw in _raw(point) for r in raw.requests]
+    failed = [r for r in requests if not r.succeeded]
+    if failed:
+        share = len(failed) / len(requests)
+        severity: Severity = "error" if share > FAILED_FRACTION else "warning"
+        message = (
+            f"{len(failed)} of {len(requests)} requests failed, first with "
+            f"{failed[0].error_class}: {failed[0].error_text}. Their energy is charged."
+        )
+        yield _finding("requests_failed", severity, "performance", message)
+
+
+def _tokens_missing(point: PointFacts) -> Iterator[Finding]:
+    """``token_count_missing``: nobody counted the tokens, so chunks were taken for tokens."""
+    missing = [r for run in point.runs for r in run.measured if r.output_tokens is None]
+    if missing:
+        message = (
+            f"The server told no token count for {len(missing)} answers; their chunks are counted "
+            f"as tokens, and a chunk is not a token. Ask it for `usage` in the stream."
+        )
+        yield _finding("token_count_missing", "error", "both", message)
+
+
+def _lengths(point: PointFacts) -> Iterator[Finding]:
+    """``length_mismatch``: answers are not as long as the workload demanded."""
+    measured = [r for run in point.runs for r in run.measured if r.request.ignore_eos]
+    counted = [r for r in measured if r.output_tokens is not None]
+    wrong = [r for r in counted if r.output_tokens != r.request.max_output_tokens]
+    if wrong:
+        message = (
+            f"{len(wrong)} of {len(counted)} answers have another length than the workload "
+            f"demands; the engine may not honour ignore_eos, or it cut answers short."
+        )
+        yield _finding("length_mismatch", "warning", "performance", message)
+
+
+def _percentiles(point: PointFacts) -> Iterator[Finding]:
+    """``too_few_samples``: percentiles withheld because the sample does not carry them."""
+    for label, share in QUANTILES.items():
+        withheld = [
+            f"{name} (n = {point.latency_counts[name]})"
+            for name, quantiles in point.latencies.items()
+            if quantiles[label].value is None
+        ]
+        if withheld and any(run.measured for run in point.runs):
+            message = (
+                f"{label} of {', '.join(withheld)} is withheld: it takes "
+                f"{needed_for_quantile(share)} values. Measure longer or add --repeats."
+            )
+            yield _finding("too_few_samples", "info", "performance", message)
+
+
+def _steadiness(point: PointFacts) -> Iterator[Finding]:
+    """``not_steady``: throughput drifts within the window."""
+    halves = [_half_ratio(run) for run in point.runs if run.parts]
+    drifts = [ratio for ratio in halves if ratio is not None]
+    worst = max(drifts, key=lambda ratio: abs(np.log(ratio)), default=1.0)
+    if abs(np.log(worst)) > np.log1p(STEADY_FRACTION):
+        message = (
+            f"The second half of a window gave {worst:.2f} times the tokens of the first; load or "
+            f"engine had not settled. Lengthen the warm-up or the window."
+        )
+        yield _finding("not_steady", "warning", "both", message)
+
+
+def _half_ratio(run: RunFacts) -> float | None:
+    middle = len(run.parts) // 2
+    first, second = (
+        pooled(part).output_tokens for part in (run.parts[:middle], run.parts[middle:])
+    )
+    return second / first if first and second else None
+
+
+def _client(point: PointFacts) -> Iterator[Finding]:
+    """``client_lag``: the client was late itself, so its stamps are."""
+    lags = [e.detail for raw in _raw(point) for e in raw.events if e.kind == "loop_lag"]
+    worst_s = max((float(str(lag["p99_s"])) for lag in lags), default=0.0)
+    if worst_s > LAG_LIMIT_S:
+        message = (
+            f"wattbench itself ran up to {worst_s * 1e3:.1f} ms late (p99 of its event loop); "
+            f"latencies are that much in doubt. Leave it a free core."
+        )
+        yield _finding("client_lag", "warning", "performance", message)
+
+
+def _random_weights(point: PointFacts) -> Iterator[Finding]:
+    """``random_weights``: speed and energy are real, answers mean nothing."""
+    if any(raw.record.engine.random_weights for raw in _raw(point)):
+        message = "The model has random weights: speed and energy are real, the answers are noise."
+        yield _finding("random_weights", "info", "both", message)
+
+
+def _emulated(point: PointFacts) -> Iterator[Finding]:
+    """``emulated_device``: every figure describes a model of a machine."""
+    if any(raw.record.backend.get("name") == "emulated" for raw in _raw(point)):
+        message = "The device is emulated: every figure describes a model of it, not hardware."
+        yield _finding("emulated_device", "info", "both", message)
+
+
+def _single(point: PointFacts) -> Iterator[Finding]:
+    """``single_run``: the interval rests on scatter within one run."""
+    if len(point.runs) == 1:
+        message = (
+            "One run only: intervals rest on its ten parts and miss what changes from run to run. "
+            "Add --repeats 3 or more."
+        )
+        yield _finding("single_run", "info", "both", message)
+
+
+def _energy_unknown(point: PointFacts) -> Iterator[Finding]:
+    """``no_meter``, ``no_samples``, ``not_bracketed``, ``gap``, and others: no energy.
+
+    The others are ``counter_reset``, ``no_window``, ``empty_window``, and ``mixed_domains`` when
+    the repeats of a point did not measure the same.
+    """
+    seen = set()
+    for run in point.runs:
+        if isinstance(run.headline, Unmeasured) and run.headline.reason not in seen:
+            seen.add(run.headline.reason)
+            message = f"No energy: {run.headline.message}."
+            yield _finding(run.headline.reason, "error", "energy", message)
+    reason = point.headline.gross.reason
+    if reason is not None and reason not in seen:
+        message = f"No energy: the repeats cannot be pooled ({reason})."
+        yield _finding(reason, "error", "energy", message)
+
+
+def _meter_failed(point: PointFacts) -> Iterator[Finding]:
+    """``meter_failed``: a meter stopped on the way."""
+    for raw in _raw(point):
+        for event in raw.events:
+            if event.kind == "meter_failed":
+                message = f"A meter failed during the run: {event.detail['message']}."
+                yield _finding("meter_failed", "error", "energy", message)
+
+
+def _elsewhere(point: PointFacts) -> Iterator[Finding]:
+    """``meter_not_on_engine_host``: the meter watches a machine that does not do the work."""
+    for run in point.runs:
+        local = [d.domain.name for d in run.domains if d.used and d.domain.on_client_host]
+        if local and run.raw.record.engine.on_client_host is False:
+            message = (
+                f"{', '.join(local)} was read on the machine that runs wattbench, but the engine "
+                f"works elsewhere. Meter the machine that does the work."
+            )
+            yield _finding("meter_not_on_engine_host", "error", "energy", message)
+            return
+
+
+def _modelled(point: PointFacts) -> Iterator[Finding]:
+    """``modelled_only``: no sensor was read, the joules follow from assumptions."""
+    if point.headline.gross.value is not None and point.headline.kind in ("modelled", "nameplate"):
+        message = (
+            f"Every joule is {point.headline.kind}: {point.headline.method}. The interval rests "
+            f"on stated priors, not on a sensor; `wattbench doctor` tells what would measure."
+        )
+        yield _finding("modelled_only", "warning", "energy", message)
+
+
+def _window_length(point: PointFacts) -> Iterator[Finding]:
+    """``window_too_short``: the meter's update period needs a longer window."""
+    for run in point.runs:
+        if run.window is None or isinstance(run.headline, Unmeasured):
+            continue
+        periods = [d.domain.update_period_s or 0.0 for d in run.domains if d.used]
+        needed_s = max(MIN_WINDOW_S, max(periods, default=0.0) / (2.45 * EDGE_FRACTION))
+        if run.window.duration_s < needed_s:
+            message = (
+                f"The window of {run.window.duration_s:.1f} s is shorter than the {needed_s:.0f} s "
+                f"that its energy asks for. Raise measure.duration_s in the workload."
+            )
+            yield _finding("window_too_short", "warning", "energy", message)
+            return
+
+
+def _impossible_power(point: PointFacts) -> Iterator[Finding]:
+    """``above_1.1_tdp``: more power than the machine can draw."""
+    power = point.runs[0].raw.record.hardware.get("power")
+    tdp = power.get("tdp") if isinstance(power, dict) else None
+    headline = point.runs[0].headline
+    if not isinstance(tdp, dict) or not isinstance(headline, EnergyMeasurement):
+        return
+    mean_watts = headline.energy_joules / headline.duration_s / max(1, len(headline.devices))
+    limit_watts = TDP_RATIO * float(str(tdp["high"] or tdp["value"]))
+    if mean_watts > limit_watts:
+        message = (
+            f"Mean power of {mean_watts:.0f} W per device is above {TDP_RATIO} times its design "
+            f"power ({limit_watts:.0f} W): a wrong profile or a wrong reading."
+        )
+        yield _finding("above_1.1_tdp", "error", "energy", message)
+
+
+def _no_idle(point: PointFacts) -> Iterator[Finding]:
+    """``no_idle_baseline``: net energy is unknown."""
+    headline = point.headline
+    if headline.gross.value is not None and headline.net_loaded_idle.reason == "no_idle_baseline":
+        message = "Idle was not measured, so there is no net energy. Set idle_s in the workload."
+        yield _finding("no_idle_baseline", "info", "energy", message)
+
+
+CHECKS: tuple[Check, ...] = (
+    _unfinished,
+    _nothing_measured,
+    _failures,
+    _tokens_missing,
+    _lengths,
+    _percentiles,
+    _steadiness,
+    _client,
+    _random_weights,
+    _emulated,
+    _single,
+    _energy_unknown,
+    _meter_failed,
+    _elsewhere,
+    _modelled,
+    _window_length,
+    _impossible_power,
+    _no_idle,
+)

@@ -1,0 +1,128 @@
+"""``wattbench list``: what there is to run, to measure with, and to look at."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from wattbench import plugins
+from wattbench.cli.options import database_option, json_option
+from wattbench.cli.tables import console
+from wattbench.hardware import load_profile, profile_names
+from wattbench.hardware.detect import NAME as LOCAL_CPU
+from wattbench.hardware.detect import cpu_title
+from wattbench.plugins import Group, describe_options
+from wattbench.store import RunSummary, connect, database_url, select_runs
+from wattbench.workload import load_workload, workload_names
+
+TOPICS = ("runs", "backends", "meters", "workloads", "hardware")
+
+
+@click.command(name="list")
+@click.argument("topic", type=click.Choice(TOPICS), metavar="|".join(TOPICS))
+@click.option(
+    "--runs",
+    "selector",
+    metavar="SELECTOR",
+    help="With `list runs`: only these; ids, conditions such as tag=a,since=2026-03-31, or latest.",
+)
+@database_option
+@json_option
+def command(topic: str, selector: str | None, database: str | None, as_json: bool) -> None:
+    """List stored runs, or the backends, meters, workloads and machines there are."""
+    if topic == "runs":
+        rows = _run_rows(selector, database)
+    elif topic == "workloads":
+        rows = [{"name": n, "about": load_workload(n).about} for n in workload_names()]
+    elif topic == "hardware":
+        rows = _hardware_rows()
+    else:
+        rows = _plugin_rows("backends" if topic == "backends" else "meters")
+    if as_json:
+        click.echo(json.dumps({"schema_version": 1, topic: rows}))
+    else:
+        _print(topic, rows)
+
+
+def _run_rows(selector: str | None, database: str | None) -> list[dict[str, Any]]:
+    engine = connect(database_url(database), create=False)
+    try:
+        return [_run_row(run) for run in select_runs(engine, selector)]
+    finally:
+        engine.dispose()
+
+
+def _run_row(run: RunSummary) -> dict[str, Any]:
+    started = datetime.fromtimestamp(run.started_unix_s).astimezone()
+    return {
+        "run_id": run.run_id,
+        "started": started.isoformat(timespec="seconds"),
+        "status": run.status,
+        "workload": run.workload,
+        "backend": run.backend,
+        "hardware": run.hardware,
+        "operating_point": dict(run.operating_point),
+        "repeat": run.repeat_index,
+        "tag": run.tag,
+    }
+
+
+def _hardware_rows() -> list[dict[str, Any]]:
+    rows = [{"name": LOCAL_CPU, "title": f"this machine: {cpu_title()}", "class": "cpu"}]
+    for name in profile_names():
+        profile = load_profile(name)
+        rows.append({"name": name, "title": profile.title, "class": profile.device_class})
+    return rows
+
+
+def _plugin_rows(group: Group) -> list[dict[str, Any]]:
+    rows = []
+    for name in plugins.names(group):
+        plugin = plugins.find(group, name)
+        rows.append(
+            {
+                "name": name,
+                "about": (plugin.__doc__ or "").strip().partition("\n")[0],
+                "unavailable": plugin.availability(),
+                "options": describe_options(plugin.Options),
+            }
+        )
+    return rows
+
+
+def _print(topic: str, rows: list[dict[str, Any]]) -> None:
+    out = console()
+    if not rows:
+        click.echo(f"no {topic} match")
+        return
+    if "options" in rows[0]:
+        for row in rows:
+            state = (
+                ""
+                if row["unavailable"] is None
+                else f" [red]not here: {escape(row['unavailable'])}[/]"
+            )
+            out.print(f"[bold]{row['name']}[/] {escape(row['about'])}{state}")
+            for option in row["options"]:
+                named = f"{option['name']}=<{option['type']}>"
+                out.print(
+                    f"    {escape(named)}  {escape(option['help'])} [dim]({option['default']})[/]"
+                )
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for key in rows[0]:
+        table.add_column(key, no_wrap=key == "run_id")
+    for row in rows:
+        table.add_row(*(escape(_text(value)) for value in row.values()))
+    out.print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {inner}" for key, inner in value.items())
+    return "" if value is None else str(value)

@@ -1,0 +1,61 @@
+"""The ``wattbench`` command: finds its subcommands by name and imports only the one that runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from wattbench import __version__
+from wattbench.core.errors import WattbenchError
+
+COMMANDS = {
+    "run": "Measure a workload: joules per token, latency, and how sure both are.",
+    "list": "What there is: stored runs, backends, meters, workloads, hardware.",
+    "show": "Conclude again from the raw records of stored runs.",
+    "plot": "Draw stored runs.",
+    "doctor": "What this machine can run and measure, and what to do about the rest.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in ``wattbench.cli.NAME`` and are imported when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"wattbench.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wattbench")
+@click.option("--debug", is_flag=True, help="Show tracebacks; may stand anywhere on the line.")
+def cli(debug: bool) -> None:
+    """How many joules a token costs, how sure that number is, and what to do about it."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 a run failed or was refused, 2 bad usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        cli.main(arguments, prog_name="wattbench", standalone_mode=not debug)
+    except WattbenchError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)

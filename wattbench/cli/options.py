@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import click
+
+database_option = click.option(
+    "--db",
+    "database",
+    metavar="URL",
+    help="Database: a path or an SQLite URL.  [default: WATTBENCH_DB, else a file in the user's "
+    "data folder]",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."
+)
+runs_option = click.option(
+    "--runs",
+    "selector",
+    default="latest",
+    show_default=True,
+    metavar="SELECTOR",
+    help="Which runs: ids with commas between, conditions such as tag=a,workload=chat,"
+    "hardware=…,backend=…,since=2026-03-31, or latest.",
+)

@@ -1,0 +1,138 @@
+"""``wattbench run``: measure a workload on a backend, and print what can be concluded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+
+from wattbench.cli.batch import Batch, Request, prepare
+from wattbench.cli.options import database_option, json_option
+from wattbench.cli.tables import print_points
+from wattbench.core.errors import WattbenchError
+from wattbench.results import document, evaluate
+from wattbench.store import connect, load_run
+
+
+def _concurrencies(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,4") from None
+    if min(values) < 1 or len(set(values)) < len(values):
+        raise click.BadParameter(f"{text!r}: each number once, from 1 up")
+    return values
+
+
+def _devices(
+    _context: click.Context, _option: click.Parameter, text: str
+) -> tuple[str, ...] | None:
+    return None if text == "auto" else tuple(part.strip() for part in text.split(","))
+
+
+@click.command(name="run")
+@click.argument("workload", metavar="WORKLOAD")
+@click.option(
+    "--backend",
+    default="openvino",
+    show_default=True,
+    metavar="NAME[,KEY=VALUE…]",
+    help="Engine and its options; `wattbench list backends` shows them.",
+)
+@click.option(
+    "--hardware",
+    metavar="PROFILE",
+    help="Machine profile: a shipped name or a YAML file.  [default: the backend's choice]",
+)
+@click.option(
+    "--meter",
+    "meters",
+    multiple=True,
+    metavar="NAME[,KEY=VALUE…]",
+    help="Meter and its options, may be repeated; `wattbench list meters` shows them; `none` "
+    "measures no energy.  [default: the backend's choice]",
+)
+@click.option(
+    "--devices",
+    default="auto",
+    show_default=True,
+    callback=_devices,
+    metavar="ID,…|auto",
+    help="Devices that are charged for the work, by name, index or domain; auto: all measured.",
+)
+@click.option(
+    "--concurrency",
+    callback=_concurrencies,
+    metavar="N,…",
+    help="Users of a closed loop, one operating point each.  [default: the workload's]",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Runs of each operating point.",
+)
+@click.option("--seed", type=click.IntRange(0), help="Seed.  [default: the workload's]")
+@click.option("--tag", help="A mark to find the runs by.")
+@database_option
+@json_option
+@click.option("--quiet", is_flag=True, help="No progress display.")
+def command(
+    *,
+    database: str | None,
+    as_json: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
+    """Measure WORKLOAD, a shipped name or a YAML file: joules per token, with a verdict.
+
+    Everything is written to the database while it is measured. Each repeat of each operating
+    point is one run; repeats are taken in turn, so that a drift of the machine spreads over all.
+
+    \b
+    Examples:
+      wattbench run quickstart
+      wattbench run quickstart --concurrency 1,4 --repeats 3
+      wattbench run quickstart --backend emulated --hardware h100-sxm --json
+      wattbench run my.yaml --backend openai,url=http://127.0.0.1:8000/v1
+    """  # noqa: D301 - click reads the backslash
+    batch = prepare(Request(**asked), database)
+    stopped = batch.carry_out(_console(show=not (as_json or quiet)))
+    _report(batch, as_json=as_json)
+    if isinstance(stopped, WattbenchError):
+        raise stopped
+    if stopped is not None:
+        raise WattbenchError(
+            f"interrupted. What was measured is kept: "
+            f"`wattbench show {batch.batch_id} --db {batch.database}`"
+        )
+
+
+def _console(*, show: bool) -> Console | None:
+    console = Console(stderr=True)
+    return console if show and console.is_terminal else None
+
+
+def _report(batch: Batch, *, as_json: bool) -> None:
+    """Print the results of the runs begun, computed from what lies in the database."""
+    if not batch.run_ids:
+        return
+    engine = connect(batch.url, create=False)
+    try:
+        points = evaluate(load_run(engine, run_id) for run_id in sorted(batch.run_ids))
+    finally:
+        engine.dispose()
+    if as_json:
+        click.echo(json.dumps(document(points, batch.database), allow_nan=False))
+        return
+    answered = [point for point in points if any(run.raw.requests for run in point.facts.runs)]
+    if answered:
+        print_points(answered)
+        click.echo(f"\nDatabase: {batch.database}\nRuns:     wattbench show {batch.batch_id}")

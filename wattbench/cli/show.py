@@ -1,0 +1,48 @@
+"""``wattbench show``: results of stored runs, concluded again from their raw records."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from wattbench.cli.options import database_option, json_option
+from wattbench.cli.tables import print_points
+from wattbench.core.errors import UsageError
+from wattbench.results import PointResult, document, evaluate
+from wattbench.store import connect, database_url, load_run, select_runs, show_url
+
+
+@click.command(name="show")
+@click.argument("selector", metavar="[RUN]", default="latest")
+@database_option
+@json_option
+def command(selector: str, database: str | None, as_json: bool) -> None:
+    """Show RUN: the id of a run or a batch, conditions such as tag=a, or latest.
+
+    Nothing that was concluded before is trusted: metrics, intervals and verdicts are computed
+    from the raw records every time.
+    """
+    points, where = load_points(selector, database)
+    if as_json:
+        click.echo(json.dumps(document(points, where), allow_nan=False))
+    else:
+        print_points(points)
+
+
+def load_points(selector: str, database: str | None) -> tuple[list[PointResult], str]:
+    """Results of the selected runs, and the name of their database.
+
+    Raises:
+        UsageError: If the selector means nothing or selects nothing.
+        StoreError: If the database cannot be read.
+    """
+    url = database_url(database)
+    engine = connect(url, create=False)
+    try:
+        runs = select_runs(engine, selector)
+        if not runs:
+            raise UsageError(f"no run matches {selector!r} in {show_url(url)}")
+        return evaluate(load_run(engine, run.run_id) for run in runs), show_url(url)
+    finally:
+        engine.dispose()

@@ -1,0 +1,138 @@
+"""Records about energy: where a joule comes from, traces, and measured energies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+Kind = Literal["counter", "integrated", "derived", "reported", "modelled", "nameplate"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Kinds of energy from the most to the least trustworthy."""
+
+Boundary = Literal["chip", "board", "module", "package", "node", "rack", "facility"]
+BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)
+"""What a joule includes, from the narrowest to the widest."""
+
+Quantity = Literal["power", "energy_counter"]
+
+
+def worst_kind(kinds: list[Kind]) -> Kind:
+    """The kind that a sum of energies inherits: the worst of its parts."""
+    return max(kinds, key=KINDS.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyDomain:
+    """One stream of samples: what is measured, on which devices, and how far to believe it.
+
+    Attributes:
+        name: Unique within a run, such as ``gpu:0`` or ``cpu_package:0``.
+        meter: Plug-in that produced the samples.
+        quantity: ``power`` [W] or a cumulative ``energy_counter`` [J].
+        kind: Provenance of the joules that follow from the samples.
+        boundary: What the joules include.
+        current: ``ac`` or ``dc`` for a node and wider, else None.
+        devices: Identifiers of the devices covered.
+        parent: Domain that already contains this one, so that a sum counts it once.
+        method: How the samples come about, in words, for the reader of a result.
+        interpolation: Between two power samples: ``linear``, or ``hold`` of the last value.
+        update_period_s: Time between two new sensor values [s], None if unknown.
+        wrap_joules: Counter range [J], None if it does not wrap.
+        gain_half_width_fraction: Prior on true/read − 1: uniform within ± this.
+        offset_half_width_watts: Prior on true − read: uniform within ± this [W].
+        on_client_host: Whether the samples come from the machine that runs wattbench.
+    """
+
+    name: str
+    meter: str
+    quantity: Quantity
+    kind: Kind
+    boundary: Boundary
+    devices: tuple[str, ...]
+    method: str
+    current: Literal["ac", "dc"] | None = None
+    parent: str | None = None
+    interpolation: Literal["linear", "hold"] = "linear"
+    update_period_s: float | None = None
+    wrap_joules: float | None = None
+    gain_half_width_fraction: float = 0.0
+    offset_half_width_watts: float = 0.0
+    on_client_host: bool = False
+
+    def covers(self, device: str) -> bool:
+        """Whether a user means this domain by its name, its index or one of its devices."""
+        return device in (self.name, self.name.rpartition(":")[2], *self.devices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerTrace:
+    """Power samples of one domain.
+
+    Attributes:
+        domain: What was sampled.
+        time_s: Shape (n,), non-decreasing [s, run clock].
+        power_watts: Shape (n,) [W]; NaN marks a failed read.
+    """
+
+    domain: EnergyDomain
+    time_s: FloatArray
+    power_watts: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterTrace:
+    """Readings of a cumulative energy counter of one domain.
+
+    Attributes:
+        domain: What was read.
+        time_s: Shape (n,), non-decreasing [s, run clock].
+        energy_joules: Shape (n,) [J]; NaN marks a failed read.
+    """
+
+    domain: EnergyDomain
+    time_s: FloatArray
+    energy_joules: FloatArray
+
+
+Trace = PowerTrace | CounterTrace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyMeasurement:
+    """Energy of one or several domains over one window.
+
+    Attributes:
+        energy_joules: The measured energy [J].
+        duration_s: Window length [s].
+        kind: Worst kind of the parts.
+        boundary: Common boundary of the parts.
+        devices: Devices covered.
+        domains: Names of the domains summed.
+        method: How the number came about.
+        gain_half_widths_joules: One uniform half-width [J] per domain: reading scale unknown.
+        offset_half_widths_joules: One uniform half-width [J] per domain: reading offset unknown.
+        edge_joules: One standard deviation [J]: samples do not fall on the window's edges.
+    """
+
+    energy_joules: float
+    duration_s: float
+    kind: Kind
+    boundary: Boundary
+    devices: tuple[str, ...]
+    domains: tuple[str, ...]
+    method: str
+    gain_half_widths_joules: tuple[float, ...]
+    offset_half_widths_joules: tuple[float, ...]
+    edge_joules: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmeasured:
+    """Why there is no energy: a reason code, and the same for a reader."""
+
+    reason: str
+    message: str

@@ -1,0 +1,124 @@
+"""Records about a run: one repeat of one operating point, as it was carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wattbench.core.energy import Trace
+from wattbench.core.load import RequestResult, TokenSource
+
+RunStatus = Literal["running", "completed", "failed", "interrupted"]
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """How the engine computes; None means that the engine does not tell."""
+
+    precision: str | None = None
+    kv_precision: str | None = None
+    speculative: str | None = None
+    prefix_cache: bool | None = None
+    adapter: str | None = None
+    power_limit_watts: float | None = None
+    clock_hz: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What a backend says about itself once it is open.
+
+    Attributes:
+        model: Name of the model served.
+        engine: Name and version of the engine.
+        tokens_source: Who counts answer tokens.
+        mode: How it computes.
+        random_weights: True if answers mean nothing because the weights are random.
+        on_client_host: Whether the machine that runs wattbench does the work; None if unknown.
+        process_ids: Processes of this machine that do the work; empty if elsewhere.
+        detail: Anything else worth keeping with the run, as JSON.
+    """
+
+    model: str
+    engine: str
+    tokens_source: TokenSource
+    mode: Mode
+    random_weights: bool = False
+    on_client_host: bool | None = None
+    process_ids: tuple[int, ...] = ()
+    detail: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """What was to be run, resolved as it was executed.
+
+    Attributes:
+        run_id: Unique name.
+        batch_id: Common to all runs of one ``wattbench run``.
+        point_index: Number of the operating point within the batch.
+        repeat_index: Number of the repeat of that point, from 0.
+        started_unix_s: Wall clock at the origin of the run clock [s].
+        virtual_time: Whether the run clock is simulated.
+        workload: The workload as executed.
+        backend: Name and options.
+        engine: What the opened backend said about itself.
+        hardware: Machine profile as used.
+        meters: Names and options.
+        operating_point: The load, for example ``{"concurrency": 4}``.
+        seed: Seed of the run's randomness.
+        environment: Machine, software and versions.
+        devices: Devices or domains whose energy is charged to the load; None for all measured.
+        tag: The user's own mark.
+    """
+
+    run_id: str
+    batch_id: str
+    point_index: int
+    repeat_index: int
+    started_unix_s: float
+    virtual_time: bool
+    workload: Mapping[str, Json]
+    backend: Mapping[str, Json]
+    engine: EngineInfo
+    hardware: Mapping[str, Json]
+    meters: tuple[Mapping[str, Json], ...]
+    operating_point: Mapping[str, Json]
+    seed: int
+    environment: Mapping[str, Json]
+    devices: tuple[str, ...] | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in a run at an instant of its clock.
+
+    Attributes:
+        kind: ``idle_start``, ``idle_end``, ``warmup_start``, ``measure_start``,
+            ``measure_end``, ``drain_end``, ``clock_anchor``, ``loop_lag``, ``meter_failed``, …
+        time_s: When [s, run clock].
+        detail: What else is known, as JSON.
+    """
+
+    kind: str
+    time_s: float
+    detail: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRun:
+    """A run as it lies in the store: facts only."""
+
+    record: RunRecord
+    status: RunStatus
+    error_text: str | None
+    requests: tuple[RequestResult, ...]
+    traces: tuple[Trace, ...]
+    events: tuple[Event, ...]
+
+    def event_time_s(self, kind: str) -> float | None:
+        """Time of the first event of a kind [s, run clock], None if there is none."""
+        return next((event.time_s for event in self.events if event.kind == kind), None)

@@ -1,0 +1,218 @@
+"""Machine profiles: every figure with its unit, source, date and how it is known.
+
+A profile answers what a machine can do and what it draws. A figure that nobody published is
+absent, never zero; a group without a source does not load.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from wattbench.core.energy import Boundary
+from wattbench.core.errors import UsageError
+from wattbench.documents import Document, find_document, load_document, shipped_names
+
+FOLDER = "hardware_profiles"
+Dtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "fp4", "int4"]
+Evidence = Literal["measured", "modelled", "nameplate", "assumed"]
+Unit = Literal["FLOP/s", "B", "B/s", "W", "s", "USD", "USD/h", "1", "count"]
+
+
+class Figure(Document):
+    """One number about a machine.
+
+    Attributes:
+        value: The number in ``unit``.
+        low: Lower end of what the source allows, None if it gives a point.
+        high: Upper end of what the source allows, None if it gives a point.
+        unit: SI unit, or USD.
+        evidence: How it is known: ``measured`` by somebody, ``modelled`` from other figures,
+            ``nameplate`` from a data sheet, ``assumed`` for want of anything better.
+        source: Title or URL, and where in it.
+        date: When the source said so, ``YYYY``, ``YYYY-MM`` or ``YYYY-MM-DD``.
+        note: Anything that a reader must know.
+    """
+
+    value: Annotated[float, Field(ge=0)]
+    low: Annotated[float, Field(ge=0)] | None = None
+    high: Annotated[float, Field(ge=0)] | None = None
+    unit: Unit
+    evidence: Evidence
+    source: Annotated[str, Field(min_length=3)]
+    date: Annotated[str, Field(pattern=r"^\d{4}(-\d{2}(-\d{2})?)?$")]
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Figure:
+        low, high = self.low, self.high
+        if (low is None) != (high is None):
+            raise ValueError("low and high come together")
+        if low is not None and high is not None and not low <= self.value <= high:
+            raise ValueError(f"value {self.value:g} is outside low {low:g} … high {high:g}")
+        return self
+
+
+def _in(unit: Unit) -> AfterValidator:
+    """A figure that must be given in one unit."""
+
+    def check(figure: Figure) -> Figure:
+        if figure.unit != unit:
+            raise ValueError(f"unit {figure.unit!r} must be {unit!r}")
+        return figure
+
+    return AfterValidator(check)
+
+
+Flops = Annotated[Figure, _in("FLOP/s")]
+Bytes = Annotated[Figure, _in("B")]
+BytesPerSecond = Annotated[Figure, _in("B/s")]
+Watts = Annotated[Figure, _in("W")]
+Seconds = Annotated[Figure, _in("s")]
+Share = Annotated[Figure, _in("1")]
+Count = Annotated[Figure, _in("count")]
+Dollars = Annotated[Figure, _in("USD")]
+DollarsPerHour = Annotated[Figure, _in("USD/h")]
+
+
+class Compute(Document):
+    """Arithmetic of one device: dense peaks per number format, and the share achieved."""
+
+    dense_peak: dict[Dtype, Flops] = Field(default_factory=dict)
+    achieved_fraction: Share | None = None
+
+
+class Memory(Document):
+    """The memory that holds weights and KV cache."""
+
+    level: Literal["HBM", "GDDR", "LPDDR", "DDR", "SRAM"]
+    capacity: Bytes | None = None
+    bandwidth: BytesPerSecond | None = None
+    achieved_fraction: Share | None = None
+    reserve: Bytes | None = None
+
+
+class Link(Document):
+    """Connection to the next device, one way."""
+
+    bandwidth_one_way: BytesPerSecond | None = None
+    domain_size: Count | None = None
+    hop_latency: Seconds | None = None
+
+
+class Latency(Document):
+    """Time that no roofline explains."""
+
+    step_overhead: Seconds | None = None
+
+
+class PowerAnchor(Document):
+    """Power in one regime of load."""
+
+    regime: Literal["memory_bound", "compute_bound"]
+    power: Watts
+
+
+class Power(Document):
+    """What one device draws.
+
+    Attributes:
+        boundary: What all watts of this group include.
+        tdp: Design power or power limit.
+        idle_deep: No context, nothing resident.
+        idle_context: Model resident, nothing running.
+        floor_active: A kernel running that does next to nothing.
+        anchors: Power at the two ends of the roofline.
+    """
+
+    boundary: Boundary
+    tdp: Watts | None = None
+    idle_deep: Watts | None = None
+    idle_context: Watts | None = None
+    floor_active: Watts | None = None
+    anchors: tuple[PowerAnchor, ...] = ()
+
+    def anchor(self, regime: str) -> Figure | None:
+        """Power of one regime, None if unknown."""
+        return next((a.power for a in self.anchors if a.regime == regime), None)
+
+
+class Node(Document):
+    """The server that the devices sit in; measured load and provisioned power are apart."""
+
+    accelerators: Count | None = None
+    fixed_power: Watts | None = None
+    slope: Share | None = None
+    maximum_power: Watts | None = None
+    provisioned_power_per_accelerator: Watts | None = None
+
+
+class Price(Document):
+    """What a device costs, one entry per source."""
+
+    kind: Literal["msrp", "list", "street", "estimate", "reserved", "on_demand"]
+    purchase: Dollars | None = None
+    rent: DollarsPerHour | None = None
+
+
+class MachineProfile(Document):
+    """A machine that turns energy into tokens.
+
+    Attributes:
+        name: File name without ``.yaml``.
+        title: The vendor's name for it.
+        vendor: Who makes it.
+        device_class: What kind of machine it is.
+        count: Devices of this kind that ``--devices`` and the figures refer to.
+        calibrated_on: Measurements that the modelled figures were fitted to.
+        checked_against: Measurements that they were compared with, and the outcome.
+    """
+
+    name: str
+    title: str
+    vendor: str
+    device_class: Literal["gpu", "tpu", "accelerator", "sram", "npu", "cpu", "soc"]
+    compute: Compute = Compute()
+    memory: Memory | None = None
+    link: Link | None = None
+    latency: Latency = Latency()
+    power: Power | None = None
+    node: Node | None = None
+    prices: tuple[Price, ...] = ()
+    calibrated_on: str | None = None
+    checked_against: str | None = None
+
+    def need(self, *path: str) -> float:
+        """Value of a figure that a caller cannot do without.
+
+        Args:
+            path: Attribute names, such as ``"memory", "bandwidth"``.
+
+        Raises:
+            UsageError: If the profile does not have it, naming the figure.
+        """
+        value: Any = self
+        for part in path:
+            value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+        if not isinstance(value, Figure):
+            raise UsageError(
+                f"hardware profile {self.name!r} has no {'.'.join(path)}; nobody published it, or "
+                f"it is not filled in. Choose a profile that has it, or add it to a copy of the "
+                f"file with its source."
+            )
+        return value.value
+
+
+def load_profile(name_or_path: str) -> MachineProfile:
+    """A shipped profile by name, or any by path.
+
+    Raises:
+        DocumentError: If there is none, or the file is wrong.
+    """
+    return load_document(find_document(FOLDER, name_or_path, "hardware profile"), MachineProfile)
+
+
+def profile_names() -> list[str]:
+    """Names of the shipped profiles."""
+    return shipped_names(FOLDER)

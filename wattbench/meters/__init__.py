@@ -1,0 +1,1 @@
+"""Sources of power and energy behind one seam: ``wattbench.core.protocols.Meter``."""

@@ -1,0 +1,218 @@
+"""Facts of one run: its window, what it produced there, and the joules of each domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from wattbench.core.energy import (
+    BOUNDARIES,
+    KINDS,
+    EnergyDomain,
+    EnergyMeasurement,
+    Trace,
+    Unmeasured,
+    worst_kind,
+)
+from wattbench.core.errors import InsufficientCoverage
+from wattbench.core.load import RequestResult
+from wattbench.core.run import RawRun
+from wattbench.energy import CumulativeEnergy, add, cumulative, measure
+from wattbench.metrics.window import RequestLog, Totals
+
+PARTS = 10
+"""A single run is cut into this many parts to see how much its ratios scatter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A stretch of a run, on its clock and on the wall's."""
+
+    kind: Literal["steady", "whole"]
+    start_s: float
+    end_s: float
+    start_unix_s: float
+
+    @property
+    def duration_s(self) -> float:
+        """Length [s]."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainEnergy:
+    """Energy of one domain over the window.
+
+    Attributes:
+        domain: What was measured.
+        used: Whether its devices do the work and are charged for it.
+        gross: Energy of the window, or why there is none.
+        idle: Energy of the idle stretch with the model loaded, or why there is none.
+    """
+
+    domain: EnergyDomain
+    used: bool
+    gross: EnergyMeasurement | Unmeasured
+    idle: EnergyMeasurement | Unmeasured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """One run, counted.
+
+    Attributes:
+        raw: The run.
+        window: The steady window, from the end of warm-up to the last accepted request; the whole
+            run if there is no such window; None if nothing was sent.
+        measured: Successful measured requests with an answer.
+        totals: Sums over the window.
+        parts: Sums over equal parts of the window.
+        whole: Sums from the first request sent to the last answer.
+        domains: Energy by domain.
+        headline: Energy charged to the load, or why there is none.
+    """
+
+    raw: RawRun
+    window: Window | None
+    measured: tuple[RequestResult, ...]
+    totals: Totals | None
+    parts: tuple[Totals, ...]
+    whole: Totals | None
+    domains: tuple[DomainEnergy, ...]
+    headline: EnergyMeasurement | Unmeasured
+
+
+def run_facts(raw: RawRun) -> RunFacts:
+    """Count one run."""
+    window, whole_window = _steady_window(raw), _whole_window(raw)
+    window = window or whole_window
+    domains = tuple(_domain_energy(raw, trace, window) for trace in raw.traces)
+    charged = charged_domains(raw, domains)
+    log = RequestLog(raw.requests)
+    measured = tuple(
+        r for r in raw.requests if r.phase == "measured" and r.succeeded and len(r.chunk_s)
+    )
+    return RunFacts(
+        raw=raw,
+        window=window,
+        measured=measured,
+        totals=_totals(raw, log, window, charged),
+        parts=_parts(raw, log, window, charged),
+        whole=_totals(raw, log, whole_window, charged),
+        domains=domains,
+        headline=_headline(charged),
+    )
+
+
+def _steady_window(raw: RawRun) -> Window | None:
+    start_s, end_s = raw.event_time_s("measure_start"), raw.event_time_s("measure_end")
+    if start_s is None or end_s is None:
+        return None
+    return Window(
+        kind="steady",
+        start_s=start_s,
+        end_s=end_s,
+        start_unix_s=raw.record.started_unix_s + start_s,
+    )
+
+
+def _whole_window(raw: RawRun) -> Window | None:
+    if not raw.requests:
+        return None
+    start_s = min(r.sent_s for r in raw.requests)
+    return Window(
+        kind="whole",
+        start_s=start_s,
+        end_s=max(r.end_s for r in raw.requests),
+        start_unix_s=raw.record.started_unix_s + start_s,
+    )
+
+
+def _domain_energy(raw: RawRun, trace: Trace, window: Window | None) -> DomainEnergy:
+    chosen = raw.record.devices
+    domain = trace.domain
+    idle_s = raw.event_time_s("idle_start"), raw.event_time_s("idle_end")
+    no_load = Unmeasured(reason="no_window", message="nothing was sent, so there is no window")
+    no_idle = Unmeasured(
+        reason="no_idle_baseline", message="the workload has no idle_s, so idle was not measured"
+    )
+    gross = no_load if window is None else _measured(trace, window.start_s, window.end_s)
+    start_s, end_s = idle_s
+    idle = no_idle if start_s is None or end_s is None else _measured(trace, start_s, end_s)
+    used = chosen is None or any(domain.covers(device) for device in chosen)
+    return DomainEnergy(domain=domain, used=used, gross=gross, idle=idle)
+
+
+def _measured(trace: Trace, start_s: float, end_s: float) -> EnergyMeasurement | Unmeasured:
+    try:
+        return measure(trace, start_s, end_s)
+    except InsufficientCoverage as error:
+        return Unmeasured(reason=error.reason, message=str(error))
+
+
+def charged_domains(raw: RawRun, domains: tuple[DomainEnergy, ...]) -> list[DomainEnergy]:
+    """The domains whose sum is the headline: one boundary, used devices, nothing twice.
+
+    Of the boundaries measured, the one that the machine's profile states its power at; if that
+    one is not measured, the one with the best kind, and of equals the widest.
+    """
+    names = {d.domain.name for d in domains}
+    top = [d for d in domains if d.used and d.domain.parent not in names]
+    groups = {b: [d for d in top if d.domain.boundary == b] for b in BOUNDARIES}
+    groups = {boundary: group for boundary, group in groups.items() if group}
+    if not groups:
+        return []
+    power = raw.record.hardware.get("power")
+    preferred = power.get("boundary") if isinstance(power, dict) else None
+    ranked = sorted(
+        groups,
+        key=lambda boundary: (
+            boundary != preferred,
+            KINDS.index(worst_kind([d.domain.kind for d in groups[boundary]])),
+            -BOUNDARIES.index(boundary),
+        ),
+    )
+    return groups[ranked[0]]
+
+
+def _headline(charged: list[DomainEnergy]) -> EnergyMeasurement | Unmeasured:
+    if not charged:
+        return Unmeasured(reason="no_meter", message="no meter measured the devices that work")
+    known = [d.gross for d in charged if isinstance(d.gross, EnergyMeasurement)]
+    if len(known) < len(charged):
+        return next(d.gross for d in charged if isinstance(d.gross, Unmeasured))
+    return add(known)
+
+
+def _charged_energy(
+    raw: RawRun, charged: list[DomainEnergy], window: Window
+) -> list[CumulativeEnergy] | None:
+    """Cumulative energy of the charged domains, None if one does not cover the window."""
+    names = {d.domain.name for d in charged}
+    traces = [trace for trace in raw.traces if trace.domain.name in names]
+    covered = [
+        isinstance(_measured(trace, window.start_s, window.end_s), EnergyMeasurement)
+        for trace in traces
+    ]
+    return [cumulative(trace) for trace in traces] if covered and all(covered) else None
+
+
+def _totals(
+    raw: RawRun, log: RequestLog, window: Window | None, charged: list[DomainEnergy]
+) -> Totals | None:
+    if window is None:
+        return None
+    return log.totals(window.start_s, window.end_s, _charged_energy(raw, charged, window))
+
+
+def _parts(
+    raw: RawRun, log: RequestLog, window: Window | None, charged: list[DomainEnergy]
+) -> tuple[Totals, ...]:
+    if window is None:
+        return ()
+    energy = _charged_energy(raw, charged, window)
+    edges = np.linspace(window.start_s, window.end_s, PARTS + 1).tolist()
+    return tuple(log.totals(start_s, end_s, energy) for start_s, end_s in pairwise(edges))

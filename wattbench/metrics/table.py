@@ -1,0 +1,194 @@
+"""The declared metrics: name, unit, formula, direction, source. Nothing is computed elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from wattbench.core.energy import FloatArray
+from wattbench.core.load import RequestResult
+from wattbench.metrics.window import Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """One ratio over a window.
+
+    Attributes:
+        name: Name in tables and JSON, unit last.
+        unit: The unit for a reader.
+        better: Which direction is better.
+        formula: The definition.
+        source: Who defines it so.
+        energy_power: +1 if joules stand above the line, −1 if below, 0 if not at all.
+        value: Computes it from sums over a window (None if something it needs is unknown or
+            zero); for a metric of single requests there is no such function.
+    """
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower", "neither"]
+    formula: str
+    source: str
+    energy_power: Literal[-1, 0, 1]
+    value: Callable[[Totals], float | None] | None = None
+
+    def of(self, totals: Totals) -> float | None:
+        """The ratio over a window; None if something it needs is unknown or zero."""
+        return self.value(totals) if self.value is not None else None
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below else None
+
+
+def _all_tokens(totals: Totals) -> float | None:
+    return None if totals.input_tokens is None else totals.input_tokens + totals.output_tokens
+
+
+_OWN = "wattbench: joules of the window over what the window produced"
+
+RATIOS = (
+    MetricSpec(
+        name="output_tokens_per_s",
+        unit="tokens/s",
+        better="higher",
+        formula="output tokens that arrived in the window / its duration",
+        source="vLLM bench serve: output_throughput, without ramp and drain",
+        energy_power=0,
+        value=lambda t: _ratio(t.output_tokens, t.duration_s),
+    ),
+    MetricSpec(
+        name="mean_power_watts",
+        unit="W",
+        better="lower",
+        formula="energy of the window / its duration",
+        source="InferenceX: avg_total_gpu_power_w",
+        energy_power=1,
+        value=lambda t: _ratio(t.energy_joules, t.duration_s),
+    ),
+    MetricSpec(
+        name="energy_per_output_token_joules",
+        unit="J/token",
+        better="lower",
+        formula="energy of the window / output tokens that arrived in it",
+        source="InferenceX: joules_per_output_token, without ramp and drain",
+        energy_power=1,
+        value=lambda t: _ratio(t.energy_joules, t.output_tokens),
+    ),
+    MetricSpec(
+        name="energy_per_input_token_joules",
+        unit="J/token",
+        better="lower",
+        formula="energy of the window / prompt tokens whose first answer token arrived in it",
+        source="InferenceX: joules_per_input_token, without ramp and drain",
+        energy_power=1,
+        value=lambda t: _ratio(t.energy_joules, t.input_tokens),
+    ),
+    MetricSpec(
+        name="energy_per_total_token_joules",
+        unit="J/token",
+        better="lower",
+        formula="energy of the window / (its prompt tokens + its output tokens)",
+        source="InferenceX: joules_per_total_token, without ramp and drain",
+        energy_power=1,
+        value=lambda t: _ratio(t.energy_joules, _all_tokens(t)),
+    ),
+    MetricSpec(
+        name="energy_per_request_joules",
+        unit="J",
+        better="lower",
+        formula="energy attributed to requests / successful requests, each by its share inside",
+        source=_OWN + "; failed requests' energy is charged",
+        energy_power=1,
+        value=lambda t: _ratio(t.request_joules, t.request_count),
+    ),
+    MetricSpec(
+        name="tokens_per_joule",
+        unit="tokens/J",
+        better="higher",
+        formula="output tokens that arrived in the window / its energy",
+        source="arXiv 2605.11733: 1 / e_tok as measured",
+        energy_power=-1,
+        value=lambda t: _ratio(t.output_tokens, t.energy_joules),
+    ),
+)
+
+
+INTERACTIVITY = MetricSpec(
+    name="interactivity_tokens_per_s_per_user",
+    unit="tokens/s/user",
+    better="higher",
+    formula="median over requests of 1 / tpot_s",
+    source="InferenceX: median_intvty",
+    energy_power=0,
+)
+INTERACTIVITY_PER_WATT = MetricSpec(
+    name="interactivity_per_watt",
+    unit="tokens/s/user/W",
+    better="higher",
+    formula="interactivity / mean power of all charged devices",
+    source="tokenomics.info/cerebras: interactivity per watt, by measured power",
+    energy_power=-1,
+)
+METRICS = (*RATIOS, INTERACTIVITY, INTERACTIVITY_PER_WATT)
+
+REASONS = {
+    "too_few_samples": "The 95 % order-statistic interval does not lie inside the sample.",
+    "too_few_tokens_for_interval": "A part of the only run gave no token, so scatter is unknown.",
+    "no_interval_over_whole_run": "Whole-run ratios are given for comparison, without interval.",
+    "nothing_in_window": "Nothing to divide by arrived in the window.",
+    "token_count_missing": "The engine did not count the tokens that this needs.",
+    "energy_unknown": "The energy of this window is unknown, though another window's is known.",
+    "no_idle_baseline": "The workload has no idle_s, so idle power was not measured.",
+    "no_quality_task": "The workload does not check answers.",
+}
+"""Reason codes of missing values and intervals; those of missing energy stand with the checks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencySpec:
+    """A latency [s], lower is better: one value or several per successful measured request."""
+
+    name: str
+    formula: str
+    source: str
+    values: Callable[[RequestResult], FloatArray]
+
+
+def _tpot_s(result: RequestResult) -> FloatArray:
+    """After the first chunk: a first chunk may bundle tokens, and none of them took a gap."""
+    rest = float(result.emitted_tokens[1:].sum())
+    return np.array([(result.chunk_s[-1] - result.chunk_s[0]) / rest] if rest else [])
+
+
+LATENCIES = (
+    LatencySpec(
+        name="ttft_s",
+        formula="first chunk with an answer − when the load wanted to send",
+        source="OpenTelemetry gen_ai.server.time_to_first_token, slot waiting included",
+        values=lambda r: np.array([r.chunk_s[0] - r.queued_s]),
+    ),
+    LatencySpec(
+        name="tpot_s",
+        formula="(last chunk − first chunk) / tokens after the first chunk",
+        source="OpenTelemetry gen_ai.server.time_per_output_token",
+        values=_tpot_s,
+    ),
+    LatencySpec(
+        name="itl_s",
+        formula="each gap between two chunks, all requests together",
+        source="vLLM bench serve: itl",
+        values=lambda r: np.diff(r.chunk_s),
+    ),
+    LatencySpec(
+        name="e2e_s",
+        formula="last chunk − when the load wanted to send",
+        source="vLLM bench serve: e2el, slot waiting included",
+        values=lambda r: np.array([r.chunk_s[-1] - r.queued_s]),
+    ),
+)
+QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}

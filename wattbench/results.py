@@ -1,0 +1,170 @@
+"""Raw runs in, results out: points with metrics, energy, findings and verdict, and their JSON.
+
+The JSON Schema of the document ships as ``result.schema.json``; later versions only add to it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wattbench.checks import check_point, verdict
+from wattbench.core.result import Estimate, Finding, Verdict
+from wattbench.core.run import RawRun
+from wattbench.metrics import PointFacts, PooledDomain, Window, point_facts, run_facts
+from wattbench.stats import CONFIDENCE
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointResult:
+    """An operating point, concluded from its raw runs."""
+
+    facts: PointFacts
+    findings: tuple[Finding, ...]
+    performance: Verdict
+    energy: Verdict
+
+
+def evaluate(runs: Iterable[RawRun]) -> list[PointResult]:
+    """Conclude from raw runs, one result per operating point, in the order of the points."""
+    groups: dict[tuple[str, int], list[RawRun]] = {}
+    for run in runs:
+        groups.setdefault((run.record.batch_id, run.record.point_index), []).append(run)
+    results = []
+    for group in groups.values():
+        facts = point_facts([run_facts(run) for run in group])
+        findings = check_point(facts)
+        results.append(
+            PointResult(
+                facts=facts,
+                findings=findings,
+                performance=verdict(findings, "performance"),
+                energy=verdict(findings, "energy"),
+            )
+        )
+    return results
+
+
+def document(points: Sequence[PointResult], database: str) -> dict[str, Any]:
+    """The object that ``--json`` prints."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "db": database,
+        "points": [_point(point) for point in points],
+    }
+
+
+def _point(point: PointResult) -> dict[str, Any]:
+    facts = point.facts
+    record = facts.runs[0].raw.record
+    return {
+        "run_ids": [run.raw.record.run_id for run in facts.runs],
+        "workload": record.workload.get("name"),
+        "backend": record.backend.get("name"),
+        "model": record.engine.model,
+        "random_weights": record.engine.random_weights,
+        "hardware": record.hardware.get("name"),
+        "operating_point": dict(record.operating_point),
+        "mode": dataclasses.asdict(record.engine.mode),
+        "tag": record.tag,
+        "seed": record.workload.get("seed"),
+        "verdict": {"performance": point.performance, "energy": point.energy},
+        "window": _window([run.window for run in facts.runs if run.window]),
+        "windows": [_one_window(run.window) for run in facts.runs if run.window],
+        "confidence": CONFIDENCE,
+        "metrics": {
+            **{name: estimate_json(value) for name, value in facts.metrics.items()},
+            **{
+                name: {label: estimate_json(value, count=False) for label, value in found.items()}
+                | {"n": facts.latency_counts[name]}
+                for name, found in facts.latencies.items()
+            },
+        },
+        "whole_run": {
+            name: value.value if value.value is not None else None
+            for name, value in facts.whole_run.items()
+        },
+        "energy": {
+            "headline": _domain(facts.headline),
+            "domains": [_domain(domain) for domain in facts.domains],
+        },
+        "tokens": _tokens(facts),
+        "requests": _requests(facts),
+        "quality": {"value": None, "reason": "no_quality_task"},
+        "findings": [
+            {"code": f.code, "severity": f.severity, "scope": f.scope, "message": f.message}
+            for f in point.findings
+        ],
+    }
+
+
+def estimate_json(estimate: Estimate, *, count: bool = True) -> dict[str, Any]:
+    """An estimate as JSON: what is unknown is null, with the reason."""
+    shown: dict[str, Any] = {"value": estimate.value}
+    if estimate.value is not None:
+        shown |= {"low": estimate.low, "high": estimate.high}
+    if count and estimate.n is not None:
+        shown["n"] = estimate.n
+    if estimate.reason is not None:
+        shown["reason"] = estimate.reason
+    return shown
+
+
+def _window(windows: Sequence[Window]) -> dict[str, Any] | None:
+    """From the first window's start to the last one's end; the duration is the sum of all."""
+    if not windows:
+        return None
+    last = windows[-1]
+    kinds = {window.kind for window in windows}
+    return {
+        "start_unix_s": windows[0].start_unix_s,
+        "end_unix_s": last.start_unix_s + last.duration_s,
+        "duration_s": sum(window.duration_s for window in windows),
+        "kind": kinds.pop() if len(kinds) == 1 else "whole",
+    }
+
+
+def _one_window(window: Window) -> dict[str, Any]:
+    return {
+        "start_unix_s": window.start_unix_s,
+        "end_unix_s": window.start_unix_s + window.duration_s,
+        "duration_s": window.duration_s,
+        "kind": window.kind,
+    }
+
+
+def _domain(domain: PooledDomain) -> dict[str, Any]:
+    described = domain.domain
+    return {
+        "domain": domain.name,
+        "boundary": described.boundary if described else None,
+        "current": described.current if described else None,
+        "kind": domain.kind,
+        "devices": list(domain.devices),
+        "used": domain.used,
+        "meter": described.meter if described else None,
+        "method": domain.method,
+        "gross_joules": estimate_json(domain.gross),
+        "net_loaded_idle_joules": estimate_json(domain.net_loaded_idle),
+    }
+
+
+def _tokens(facts: PointFacts) -> dict[str, Any]:
+    sources = {r.tokens_source for run in facts.runs for r in run.measured if r.tokens_source}
+    return {
+        "input": facts.totals.input_tokens if facts.totals else None,
+        "output": facts.totals.output_tokens if facts.totals else None,
+        "source": sources.pop() if len(sources) == 1 else None,
+    }
+
+
+def _requests(facts: PointFacts) -> dict[str, Any]:
+    measured = [r for run in facts.runs for r in run.raw.requests if r.phase == "measured"]
+    return {
+        "completed": sum(r.succeeded for r in measured),
+        "failed": sum(not r.succeeded for r in measured),
+    }

@@ -1,0 +1,229 @@
+"""Load generation: users or arrivals in, stamped request results out.
+
+The runner takes every stamp. A request is ``queued`` when the load wants to send it and ``sent``
+when it has a slot; the wait between the two is part of its latency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from wattbench.core.errors import BackendError, EngineDied
+from wattbench.core.load import (
+    InferenceRequest,
+    Message,
+    Phase,
+    RequestResult,
+    TokenChunk,
+    TokenSource,
+    Usage,
+)
+from wattbench.core.protocols import Backend
+from wattbench.runner.clock import RunClock
+from wattbench.workload import Session, Workload
+
+FAILURE_PAUSE_S = 0.25
+"""A user whose request failed waits before the next, so that a dead server is not hammered."""
+
+
+@dataclass(slots=True)
+class LiveState:
+    """Counts of a run in progress, for whoever shows them; read from any thread.
+
+    Attributes:
+        phase: What the run is doing now.
+        phase_started_s: Since when [s, run clock].
+        completed: Requests answered.
+        failed: Requests failed.
+        power_watts: Sum over domains of the latest power, None before the first sample.
+    """
+
+    phase: str = "starting"
+    phase_started_s: float = 0.0
+    completed: int = 0
+    failed: int = 0
+    power_watts: float | None = None
+    finished_tokens: int = 0
+    open_stamps_s: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def tokens(self) -> int:
+        """Chunks and tokens received so far, good enough for a progress line."""
+        return self.finished_tokens + sum(map(len, list(self.open_stamps_s.values())))
+
+
+@dataclass(kw_only=True)
+class LoadGenerator:
+    """Sends a workload's sessions to a backend until it is told to stop.
+
+    Attributes:
+        backend: The engine.
+        clock: The run clock.
+        workload: What to send.
+        sessions: Where sessions come from.
+        tokens_source: Who counts the answer tokens.
+        on_result: Called with each finished request.
+        live: Kept up to date for the progress display.
+        slots: Limits the requests under way at once, None for no limit.
+        phase: What requests sent from now on belong to.
+        accepting: Whether new requests are sent.
+    """
+
+    backend: Backend
+    clock: RunClock
+    workload: Workload
+    sessions: Iterator[Session]
+    tokens_source: TokenSource
+    on_result: Callable[[RequestResult], None]
+    live: LiveState
+    slots: asyncio.Semaphore | None = None
+    phase: Phase = "warmup"
+    accepting: bool = True
+    _next_request: int = 0
+
+    async def closed_user(self) -> None:
+        """One user of a closed loop: session after session."""
+        while self.accepting:
+            if not await self._play(next(self.sessions)):
+                await asyncio.sleep(FAILURE_PAUSE_S)
+
+    async def open_arrivals(self, times_s: Iterator[float]) -> None:
+        """Start a session at each instant, whether or not earlier ones are done."""
+        started_s = self.clock.now_s()
+        async with asyncio.TaskGroup() as group:
+            for time_s in times_s:
+                await asyncio.sleep(started_s + time_s - self.clock.now_s())
+                if not self.accepting:
+                    return
+                group.create_task(self._play(next(self.sessions)))
+
+    async def _play(self, session: Session) -> bool:
+        """All turns of a session; False if one failed."""
+        history: tuple[Message, ...] = ()
+        for turn_index in range(len(session.turns)):
+            if turn_index and session.think_time_s:
+                await asyncio.sleep(session.think_time_s)
+            if not self.accepting:
+                return True
+            request = session.request(
+                turn_index, self._next_request, history, ignore_eos=self.workload.ignore_eos
+            )
+            self._next_request += 1
+            result, answer = await self._send_in_slot(request)
+            self.on_result(result)
+            if not result.succeeded:
+                return False
+            said = Message(
+                role="assistant",
+                text=answer or None,
+                tokens=0 if answer else result.output_tokens or 0,
+                seed=request.seed + 1,
+            )
+            history = (*request.messages, said)
+        return True
+
+    async def _send_in_slot(self, request: InferenceRequest) -> tuple[RequestResult, str]:
+        queued_s = self.clock.now_s()
+        if self.slots is None:
+            return await self._send(request, queued_s)
+        async with self.slots:
+            return await self._send(request, queued_s)
+
+    async def _send(self, request: InferenceRequest, queued_s: float) -> tuple[RequestResult, str]:
+        """Send one request and stamp what comes back."""
+        answer = _Answer(self.clock)
+        phase = self.phase
+        self.live.open_stamps_s[request.index] = answer.stamps
+        sent_s = self.clock.now_s()
+        error: BaseException | None = None
+        try:
+            async with asyncio.timeout(self.workload.request_timeout_s):
+                await answer.receive(self.backend.generate(request))
+        except (BackendError, TimeoutError) as failure:
+            error = failure
+        finally:
+            del self.live.open_stamps_s[request.index]
+        self.live.finished_tokens += len(answer.stamps)
+        result = answer.result(request, phase, queued_s, sent_s, self.tokens_source, error)
+        self.live.completed += result.succeeded
+        self.live.failed += not result.succeeded
+        if isinstance(error, EngineDied):
+            self.on_result(result)
+            raise error
+        return result, "".join(answer.texts)
+
+
+class _Answer:
+    """Chunks of one request as they come in, with their stamps."""
+
+    __slots__ = ("_clock", "counts", "stamps", "texts", "usage", "usage_at")
+
+    def __init__(self, clock: RunClock) -> None:
+        self._clock = clock
+        self.stamps: list[float] = []
+        self.counts: list[int | None] = []
+        self.texts: list[str] = []
+        self.usage: Usage | None = None
+        self.usage_at: float | None = None
+
+    async def receive(self, chunks: AsyncIterator[TokenChunk]) -> None:
+        """Stamp every chunk; one without a token (an opening role, a closing count) has none."""
+        loop_time, stamps, counts = self._clock.loop_time, self.stamps, self.counts
+        async with aclosing(chunks):  # type: ignore[type-var]
+            async for chunk in chunks:
+                tokens = chunk.tokens
+                if tokens != 0:
+                    stamps.append(loop_time())
+                    counts.append(tokens)
+                if chunk.text:
+                    self.texts.append(chunk.text)
+                if chunk.usage is not None:
+                    # The end of the answer; the connection may take longer to wind up.
+                    self.usage, self.usage_at = chunk.usage, loop_time()
+
+    def result(
+        self,
+        request: InferenceRequest,
+        phase: Phase,
+        queued_s: float,
+        sent_s: float,
+        tokens_source: TokenSource,
+        error: BaseException | None,
+    ) -> RequestResult:
+        """The record of the request, at its end or its failure."""
+        chunk_tokens = np.array(self.counts, dtype=np.float64)
+        usage = self.usage or Usage(input_tokens=None, output_tokens=None)
+        end_s = self._clock.now_s()
+        if error is None and self.usage_at is not None:
+            end_s = self.usage_at - self._clock.origin_s
+        output_tokens = usage.output_tokens
+        if output_tokens is None and len(chunk_tokens) and not np.isnan(chunk_tokens).any():
+            output_tokens = int(chunk_tokens.sum())
+        return RequestResult(
+            request=request,
+            phase=phase,
+            queued_s=queued_s,
+            sent_s=sent_s,
+            end_s=end_s,
+            chunk_s=np.array(self.stamps, dtype=np.float64) - self._clock.origin_s,
+            chunk_tokens=chunk_tokens,
+            input_tokens=usage.input_tokens,
+            output_tokens=output_tokens,
+            cached_tokens=usage.cached_tokens,
+            tokens_source=tokens_source if output_tokens is not None else None,
+            output_bytes=sum(len(text.encode()) for text in self.texts) if self.texts else None,
+            finish_reason=usage.finish_reason,
+            error_class=_error_class(error),
+            error_text=None if error is None else str(error) or type(error).__name__,
+        )
+
+
+def _error_class(error: BaseException | None) -> str | None:
+    if error is None:
+        return None
+    return "RequestTimeout" if isinstance(error, TimeoutError) else type(error).__name__

@@ -1,0 +1,299 @@
+"""One run: idle, warm-up, measured phase, drain; everything recorded while it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from wattbench.core.energy import EnergyDomain, FloatArray
+from wattbench.core.errors import BackendError, MeterError, UsageError, WattbenchError
+from wattbench.core.load import RequestResult
+from wattbench.core.protocols import Backend, Meter, RecordSink
+from wattbench.core.run import Event, Json, RunRecord
+from wattbench.runner.clock import RunClock
+from wattbench.runner.load import LiveState, LoadGenerator
+from wattbench.workload import ClosedLoop, Workload, arrival_times_s, sessions
+
+LAG_PERIOD_S = 0.02
+"""How often the event loop's lateness is sampled [s]."""
+MIN_FAILURES = 5
+"""A run in which this many requests failed and none succeeded is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """One run to be carried out.
+
+    Attributes:
+        record: What to store about it; its start time is set when it starts.
+        workload: The workload, validated.
+        concurrency: Users of a closed loop, or slots of an open one (None: no limit).
+        rate_per_s: Arrivals of an open loop [sessions/s], None for a closed one.
+    """
+
+    record: RunRecord
+    workload: Workload
+    concurrency: int | None
+    rate_per_s: float | None = None
+
+
+class _TraceSink:
+    """Stamps and forwards a meter's samples; keeps the latest power for the progress line."""
+
+    def __init__(self, clock: RunClock, sink: RecordSink, run_id: str, live: LiveState) -> None:
+        self._clock = clock
+        self._sink = sink
+        self._run_id = run_id
+        self._live = live
+        self._domains: dict[str, EnergyDomain] = {}
+        self._latest: dict[str, tuple[float, float]] = {}
+        self._watts: dict[str, float] = {}
+
+    def now_s(self) -> float:
+        return self._clock.now_s()
+
+    def declare(self, domain: EnergyDomain) -> None:
+        if domain.name in self._domains:
+            raise MeterError(
+                f"two meters measure a domain called {domain.name!r}; drop one of the --meter"
+            )
+        self._domains[domain.name] = domain
+        self._sink.domain(self._run_id, domain)
+
+    def demand_devices(self, devices: tuple[str, ...] | None) -> None:
+        """Refuse a ``--devices`` entry that no declared domain knows."""
+        domains = list(self._domains.values())
+        for device in devices or ():
+            if not any(domain.covers(device) for domain in domains):
+                known = "; ".join(f"{d.name} ({', '.join(d.devices)})" for d in domains) or "none"
+                raise UsageError(f"--devices {device!r} is not measured; there is {known}")
+
+    def sample(
+        self,
+        domain: str,
+        time_s: Sequence[float] | FloatArray,
+        value: Sequence[float] | FloatArray,
+    ) -> None:
+        times, values = np.asarray(time_s, np.float64), np.asarray(value, np.float64)
+        if not len(times):
+            return
+        self._sink.samples(self._run_id, domain, times, values)
+        self._show(self._domains[domain], float(times[-1]), float(values[-1]))
+
+    def _show(self, domain: EnergyDomain, time_s: float, value: float) -> None:
+        if domain.quantity == "power":
+            self._watts[domain.name] = value
+        else:
+            before_s, before = self._latest.get(domain.name, (time_s, value))
+            if time_s > before_s:
+                self._watts[domain.name] = (value - before) / (time_s - before_s)
+            self._latest[domain.name] = (time_s, value)
+        top = [w for name, w in self._watts.items() if self._domains[name].parent is None]
+        self._live.power_watts = sum(top) if top else None
+
+
+class _Run:
+    """State of one run while it is carried out."""
+
+    def __init__(
+        self, plan: RunPlan, backend: Backend, sink: RecordSink, clock: RunClock, live: LiveState
+    ) -> None:
+        self.plan = plan
+        self.sink = sink
+        self.clock = clock
+        self.live = live
+        self.run_id = plan.record.run_id
+        self._first_error: str | None = None
+        self._done = asyncio.Event()
+        self._measured = 0
+        open_loop = plan.rate_per_s is not None and plan.concurrency is not None
+        self._load = LoadGenerator(
+            backend=backend,
+            clock=clock,
+            workload=plan.workload,
+            sessions=sessions(plan.workload.session, plan.record.seed),
+            tokens_source=plan.record.engine.tokens_source,
+            on_result=self._on_result,
+            live=live,
+            slots=asyncio.Semaphore(plan.concurrency or 1) if open_loop else None,
+        )
+
+    def event(self, kind: str, **detail: Json) -> None:
+        self.live.phase, self.live.phase_started_s = kind, self.clock.now_s()
+        self.sink.event(self.run_id, Event(kind=kind, time_s=self.clock.now_s(), detail=detail))
+
+    def anchor(self) -> None:
+        time_s, unix_s, bracket_s = self.clock.anchor_s()
+        detail: dict[str, Json] = {"unix_s": unix_s, "bracket_s": bracket_s}
+        self.sink.event(self.run_id, Event(kind="clock_anchor", time_s=time_s, detail=detail))
+
+    def _on_result(self, result: RequestResult) -> None:
+        self.sink.request(self.run_id, result)
+        self._measured += result.phase == "measured" and result.succeeded
+        if not result.succeeded and self._first_error is None:
+            self._first_error = result.error_text
+        if self.live.failed >= MIN_FAILURES and not self.live.completed:
+            self._load.accepting = False
+            raise BackendError(
+                f"the first {self.live.failed} requests failed and none succeeded; the first "
+                f"said: {self._first_error}"
+            )
+        limit = self.plan.workload.measure.requests
+        if limit is not None and self._measured >= limit:
+            self._done.set()
+
+    async def carry_out(self) -> None:
+        """Idle, warm-up, measured phase, drain."""
+        workload = self.plan.workload
+        if workload.idle_s:
+            self.event("idle_start")
+            await asyncio.sleep(workload.idle_s)
+            self.event("idle_end")
+        self.event("warmup_start")
+        async with asyncio.TaskGroup() as group:
+            self._start_load(group)
+            await self._warm_up()
+            self._load.phase = "measured"
+            self.event("measure_start")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(workload.measure.duration_s):
+                    await self._done.wait()
+            self._load.accepting = False
+            self.event("measure_end")
+        self.event("drain_end")
+
+    def _start_load(self, group: asyncio.TaskGroup) -> None:
+        arrivals = self.plan.workload.arrivals
+        if isinstance(arrivals, ClosedLoop):
+            for _ in range(self.plan.concurrency or 1):
+                group.create_task(self._load.closed_user())
+            return
+        assert self.plan.rate_per_s is not None
+        times_s = arrival_times_s(arrivals, self.plan.rate_per_s, self.plan.record.seed)
+        group.create_task(self._load.open_arrivals(times_s))
+
+    async def _warm_up(self) -> None:
+        warmup, started_s = self.plan.workload.warmup, self.clock.now_s()
+        wanted = warmup.requests_per_user * (self.plan.concurrency or 1)
+        while (
+            self.live.completed + self.live.failed < wanted
+            or self.clock.now_s() - started_s < warmup.duration_s
+        ):
+            await asyncio.sleep(LAG_PERIOD_S)
+
+
+async def execute(
+    plan: RunPlan,
+    backend: Backend,
+    meters: Sequence[Meter],
+    sink: RecordSink,
+    live: LiveState,
+    *,
+    virtual: bool,
+) -> None:
+    """Carry out one run and store it.
+
+    Args:
+        plan: What to run.
+        backend: An opened engine.
+        meters: Meters, not started.
+        sink: Where everything is written while it happens.
+        live: Kept up to date for a progress display.
+        virtual: Whether the running loop's time is simulated.
+
+    Raises:
+        WattbenchError: If the run cannot go on; what was recorded stays, marked ``failed``.
+        asyncio.CancelledError: If it was interrupted; what was recorded stays, so marked.
+    """
+    clock = RunClock(asyncio.get_running_loop(), virtual=virtual)
+    record = replace(plan.record, started_unix_s=clock.started_unix_s)
+    sink.begin(record)
+    run = _Run(plan, backend, sink, clock, live)
+    try:
+        run.anchor()
+        with _quiet_collector():
+            async with _metering(meters, run), _lag_watch(run):
+                await run.carry_out()
+        run.anchor()
+    except BaseException as failure:
+        error = _first(failure)
+        if isinstance(error, WattbenchError):
+            sink.finish(record.run_id, "failed", str(error))
+        else:
+            sink.finish(record.run_id, "interrupted", "stopped before its end")
+        raise error from None
+    sink.finish(record.run_id, "completed", None)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first leaf of an exception group: one cause is enough for one message."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@asynccontextmanager
+async def _metering(meters: Sequence[Meter], run: _Run) -> AsyncIterator[None]:
+    """Meters run around the load; one that fails on the way spoils joules, not latencies."""
+    sink = _TraceSink(run.clock, run.sink, run.run_id, run.live)
+    started: list[Meter] = []
+    try:
+        for meter in meters:
+            await meter.start(sink)
+            started.append(meter)
+        sink.demand_devices(run.plan.record.devices)
+        yield
+    finally:
+        for meter in started:
+            try:
+                await meter.stop()
+            except MeterError as error:
+                run.event("meter_failed", message=str(error))
+
+
+@asynccontextmanager
+async def _lag_watch(run: _Run) -> AsyncIterator[None]:
+    """Record how late the client itself ran: a starved client lies about latency."""
+    lags: list[float] = []
+    cpu_s, started_s = time.process_time(), run.clock.now_s()
+    task = asyncio.create_task(_tick(run.clock, lags))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        elapsed_s = run.clock.now_s() - started_s
+        if lags and elapsed_s > 0:
+            detail: dict[str, Json] = {
+                "p50_s": float(np.quantile(lags, 0.5)),
+                "p99_s": float(np.quantile(lags, 0.99)),
+                "max_s": max(lags),
+                "client_cpu_cores": (time.process_time() - cpu_s) / elapsed_s,
+            }
+            event = Event(kind="loop_lag", time_s=run.clock.now_s(), detail=detail)
+            run.sink.event(run.run_id, event)
+
+
+async def _tick(clock: RunClock, lags: list[float]) -> None:
+    while True:
+        due_s = clock.now_s() + LAG_PERIOD_S
+        await asyncio.sleep(LAG_PERIOD_S)
+        lags.append(max(0.0, clock.now_s() - due_s))
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Keep old objects out of garbage collections, which would stall the stamps."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

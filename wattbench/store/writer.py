@@ -1,0 +1,240 @@
+"""Writing a run while it goes on: one thread, one connection, a commit at least twice a second.
+
+The thread keeps disk waits out of the event loop that stamps tokens. What a call of ``begin`` or
+``finish`` has returned from, and what ``on_commit`` has been told of, is durable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from wattbench.core.energy import EnergyDomain, FloatArray
+from wattbench.core.errors import StoreError
+from wattbench.core.load import RequestResult
+from wattbench.core.run import Event, RunRecord, RunStatus
+from wattbench.store import schema
+from wattbench.store.codec import TIMES, VALUES, pack_times, pack_values
+
+COMMIT_PERIOD_S = 0.5
+COMMIT_ROWS = 1000
+QUEUE_ROWS = 20_000
+"""A producer that is this far ahead of the disk waits."""
+
+Rows = list[tuple[sa.Table, Mapping[str, Any]]]
+_Job = Callable[[], Rows]
+
+
+def writer_identity() -> dict[str, Any]:
+    """Who is writing, so that a reader can tell a dead writer from a living one."""
+    process = psutil.Process()
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started_unix_s": process.create_time(),
+    }
+
+
+class StoreWriter:
+    """A ``RecordSink`` on a database.
+
+    Args:
+        engine: An open database.
+        on_commit: Called in the writer's thread after each commit with the number of rows that
+            became durable.
+    """
+
+    def __init__(self, engine: sa.Engine, on_commit: Callable[[int], None] | None = None) -> None:
+        self._engine = engine
+        self._on_commit = on_commit
+        self._jobs: queue.Queue[_Job | threading.Event | None] = queue.Queue(QUEUE_ROWS)
+        self._error: StoreError | None = None
+        self._blocks: dict[tuple[str, str], int] = {}
+        self._thread = threading.Thread(target=self._write, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def begin(self, record: RunRecord) -> None:
+        """Open a run; returns once it is durable.
+
+        Raises:
+            StoreError: If it could not be written.
+        """
+        row = _run_row(record)
+        self._put(lambda: [(schema.runs, row)])
+        self._flush()
+
+    def request(self, run_id: str, result: RequestResult) -> None:
+        """Keep one finished request."""
+        self._put(lambda: [(schema.requests, _request_row(run_id, result))])
+
+    def domain(self, run_id: str, domain: EnergyDomain) -> None:
+        """Keep the description of a domain."""
+        row = dataclasses.asdict(domain) | {"run_id": run_id, "domain": domain.name}
+        row["devices"] = list(domain.devices)
+        del row["name"]
+        self._put(lambda: [(schema.domains, row)])
+
+    def samples(self, run_id: str, domain: str, time_s: FloatArray, value: FloatArray) -> None:
+        """Keep a block of samples of a domain."""
+        self._put(lambda: [(schema.trace_blocks, self._block_row(run_id, domain, time_s, value))])
+
+    def event(self, run_id: str, event: Event) -> None:
+        """Keep an event."""
+        row = {
+            "run_id": run_id,
+            "kind": event.kind,
+            "time_s": event.time_s,
+            "detail": dict(event.detail),
+        }
+        self._put(lambda: [(schema.events, row)])
+
+    def finish(self, run_id: str, status: RunStatus, error_text: str | None) -> None:
+        """Close a run; returns once everything is durable.
+
+        Raises:
+            StoreError: If anything could not be written.
+        """
+        self._flush()
+        update = sa.update(schema.runs).where(schema.runs.c.run_id == run_id)
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(update.values(status=status, error_text=error_text))
+        except sa.exc.SQLAlchemyError as error:
+            raise _store_error(error) from error
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    def _put(self, job: _Job) -> None:
+        if self._error is not None:
+            raise self._error
+        self._jobs.put(job)
+
+    def _flush(self) -> None:
+        done = threading.Event()
+        self._jobs.put(done)
+        done.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _block_row(
+        self, run_id: str, domain: str, time_s: FloatArray, value: FloatArray
+    ) -> dict[str, Any]:
+        index = self._blocks.get((run_id, domain), 0)
+        self._blocks[run_id, domain] = index + 1
+        return {
+            "run_id": run_id,
+            "domain": domain,
+            "block_index": index,
+            "sample_count": len(time_s),
+            "start_s": float(time_s[0]),
+            "end_s": float(time_s[-1]),
+            "time_codec": TIMES,
+            "time_s": pack_times(time_s),
+            "value_codec": VALUES,
+            "value": pack_values(value),
+        }
+
+    def _write(self) -> None:
+        """The thread: gather rows, commit them, wake whoever waits for it."""
+        running = True
+        while running:
+            rows, waiting, running = self._gather()
+            if rows and self._error is None:
+                try:
+                    self._commit(rows)
+                except sa.exc.SQLAlchemyError as error:
+                    self._error = _store_error(error)
+            for event in waiting:
+                event.set()
+
+    def _gather(self) -> tuple[Rows, list[threading.Event], bool]:
+        """Rows until a flush is asked for, the period is over or the batch is full."""
+        rows: Rows = []
+        deadline_s = time.monotonic() + COMMIT_PERIOD_S
+        while len(rows) < COMMIT_ROWS:
+            try:
+                job = self._jobs.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            except queue.Empty:
+                break
+            if job is None:
+                return rows, [], False
+            if isinstance(job, threading.Event):
+                return rows, [job], True
+            rows.extend(job())
+        return rows, [], True
+
+    def _commit(self, rows: Rows) -> None:
+        """One transaction; parents before children, one statement per table."""
+        grouped: dict[sa.Table, list[Mapping[str, Any]]] = {}
+        for table, row in rows:
+            grouped.setdefault(table, []).append(row)
+        with self._engine.begin() as connection:
+            for table in schema.metadata.sorted_tables:
+                if table in grouped:
+                    connection.execute(sa.insert(table), grouped[table])
+        if self._on_commit is not None:
+            self._on_commit(len(rows))
+
+
+def _store_error(error: sa.exc.SQLAlchemyError) -> StoreError:
+    cause = getattr(error, "orig", None) or error
+    return StoreError(
+        f"the database cannot be written any more ({cause}); what was acknowledged before is kept"
+    )
+
+
+def _run_row(record: RunRecord) -> dict[str, Any]:
+    row = dataclasses.asdict(record)
+    row["engine"]["process_ids"] = list(record.engine.process_ids)
+    return row | {
+        "status": "running",
+        "meters": [dict(meter) for meter in record.meters],
+        "devices": None if record.devices is None else list(record.devices),
+        "workload_name": record.workload.get("name"),
+        "backend_name": record.backend.get("name"),
+        "hardware_name": record.hardware.get("name"),
+        "writer": writer_identity(),
+    }
+
+
+def _request_row(run_id: str, result: RequestResult) -> dict[str, Any]:
+    request = result.request
+    return {
+        "run_id": run_id,
+        "request_index": request.index,
+        "session_index": request.session_index,
+        "turn_index": request.turn_index,
+        "phase": result.phase,
+        "requested_input_tokens": request.synthetic_input_tokens,
+        "requested_output_tokens": request.max_output_tokens,
+        "ignore_eos": request.ignore_eos,
+        "seed": request.seed,
+        "queued_s": result.queued_s,
+        "sent_s": result.sent_s,
+        "end_s": result.end_s,
+        "input_tokens": result.input_tokens,
+        "output_tokens": result.output_tokens,
+        "cached_tokens": result.cached_tokens,
+        "tokens_source": result.tokens_source,
+        "output_bytes": result.output_bytes,
+        "finish_reason": result.finish_reason,
+        "error_class": result.error_class,
+        "error_text": result.error_text,
+        "chunk_count": len(result.chunk_s),
+        "time_codec": TIMES,
+        "chunk_s": pack_times(result.chunk_s),
+        "value_codec": VALUES,
+        "chunk_tokens": pack_values(result.chunk_tokens),
+    }

@@ -1,0 +1,23 @@
+"""Workload files, sessions and arrivals."""
+
+from wattbench.workload.format import (
+    ClosedLoop,
+    OpenLoop,
+    ServiceLevel,
+    Workload,
+    load_workload,
+    workload_names,
+)
+from wattbench.workload.sessions import Session, arrival_times_s, sessions
+
+__all__ = [
+    "ClosedLoop",
+    "OpenLoop",
+    "ServiceLevel",
+    "Session",
+    "Workload",
+    "arrival_times_s",
+    "load_workload",
+    "sessions",
+    "workload_names",
+]
