@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from wattbench.backends.emulated import EmulatedBackend, EmulatedOptions
 from wattbench.core.run import RawRun, RunRecord
-from wattbench.emulator import EmulatedDevice
+from wattbench.emulator import EmulatedMachine
 from wattbench.hardware import load_profile
 from wattbench.meters.emulated import EmulatedMeter, EmulatedMeterOptions
 from wattbench.plugins import PluginContext
@@ -40,11 +40,15 @@ def emulated_run(
     seed: int,
     run_id: str = "run",
     virtual: bool = True,
+    fault: str | None = None,
+    sensor: EmulatedMeterOptions | None = None,
+    options: EmulatedOptions | None = None,
     on_commit: Callable[[int], None] | None = None,
-) -> tuple[RawRun, EmulatedDevice]:
+) -> tuple[RawRun, EmulatedMachine]:
     """Carry out one run; what was recorded of it, and the device that knows the truth."""
     context = PluginContext(hardware=load_profile("h100-sxm"), seed=seed)
-    backend = EmulatedBackend(EmulatedOptions(), context)
+    options = options or EmulatedOptions(fault=fault)
+    backend = EmulatedBackend(options, context)
     writer = StoreWriter(engine, on_commit)
 
     async def carry_out() -> None:
@@ -66,11 +70,11 @@ def emulated_run(
             environment={},
         )
         meter_context = PluginContext(hardware=context.hardware, seed=seed, backend=backend)
-        meter = EmulatedMeter(EmulatedMeterOptions(), meter_context)
+        meter = EmulatedMeter(sensor or EmulatedMeterOptions(), meter_context)
         plan = RunPlan(record=record, workload=workload, concurrency=concurrency)
         await execute(plan, backend, [meter], writer, LiveState(), virtual=virtual)
         await backend.close()
 
     run_async(carry_out(), virtual=virtual)
     writer.close()
-    return load_run(engine, run_id), backend.device
+    return load_run(engine, run_id), backend.machine

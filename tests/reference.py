@@ -6,16 +6,18 @@ Run this file to write it again: ``.venv/bin/python tests/reference.py``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from wattbench import plugins
-from wattbench.checks import CHECKS
+from wattbench.checks import CHECKS, METER_CHECKS
+from wattbench.checks.meters import check_meters
 from wattbench.cli.main import cli, main
 from wattbench.core import errors
+from wattbench.emulator import FAULTS
 from wattbench.metrics import LATENCIES, METRICS, QUANTILES, REASONS
 from wattbench.plugins import Group, describe_options
 
@@ -107,7 +109,20 @@ def _metrics() -> Iterator[str]:
 def _findings() -> Iterator[str]:
     yield "## Findings"
     yield "Reasons to doubt a result, by their codes:"
-    yield "\n".join(f"- {_text(inspect.getdoc(check))}" for check in CHECKS)
+    point_checks = [check for check in CHECKS if check is not check_meters]
+    yield "\n".join(f"- {_text(inspect.getdoc(check))}" for check in point_checks)
+    yield "The meters themselves, from their raw samples:"
+    yield "\n".join(f"- {_text(inspect.getdoc(check))}" for check in METER_CHECKS)
+    yield "## Faults of the emulated sensors"
+    yield "`wattbench emulate --fault KIND[,parameter=value…]` and `--backend emulated,fault=KIND`:"
+    yield _table(
+        ("kind", "what happens", "finding", "parameters, drawn from"),
+        [(f"`{k}`", f.about, f"`{f.code}`", _ranges(f.ranges)) for k, f in FAULTS.items()],
+    )
+
+
+def _ranges(ranges: Mapping[str, tuple[float, float]]) -> str:
+    return ", ".join(f"{name} {low:g} … {high:g}" for name, (low, high) in ranges.items())
 
 
 def _exit_codes() -> Iterator[str]:

@@ -234,7 +234,7 @@ def bad_arguments(tmp_path: Path, printer: str) -> list[tuple[int, str, tuple[st
             ("quickstart", "--backend", f"openai,url={printer}"),
         ),
         (2, "list of whole numbers", ("quickstart", *EMULATED, "--concurrency", "1,x")),
-        (2, "meter emulated reads the emulated device", ("quickstart", "--meter", "emulated")),
+        (2, "meter emulated reads the emulated machine", ("quickstart", "--meter", "emulated")),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Joules per token of the emulated device against a truth that uses none of the measuring code."""
+"""Joules per token of the emulated machine against a truth that uses none of the measuring code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 import sqlalchemy as sa
 from emulation import emulated_run, varied_workload
 
-from wattbench.emulator import EmulatedDevice
+from wattbench.emulator import EmulatedMachine
 from wattbench.results import evaluate
 
 
-def true_joules(device: EmulatedDevice, start_s: float, end_s: float) -> float:
-    """Sum power times overlap over the device's own steps, one by one."""
-    edge_s, watts = device.timeline.steps()
+def true_joules(machine: EmulatedMachine, start_s: float, end_s: float) -> float:
+    """Sum power times overlap over the machine's own steps, one by one."""
+    edge_s, watts = machine.timeline.steps()
     overlap_s = np.minimum(edge_s[1:], end_s) - np.maximum(edge_s[:-1], start_s)
     return float((watts * np.maximum(0.0, overlap_s)).sum())
 
@@ -23,15 +23,15 @@ def test_joules_per_output_token_within_half_a_percent(
     engine: sa.Engine, concurrency: int, seed: int
 ) -> None:
     """Batch-dependent power, random lengths, requests astride both edges of the window."""
-    raw, device = emulated_run(engine, varied_workload(), concurrency=concurrency, seed=seed)
+    raw, machine = emulated_run(engine, varied_workload(), concurrency=concurrency, seed=seed)
     (point,) = evaluate([raw])
     window = point.facts.runs[0].window
     assert window is not None
-    # Loop and run begin together, so the device's clock is the run clock.
+    # Loop and run begin together, so the machine's clock is the run clock.
     start_s, end_s = window.start_s, window.end_s
-    emitted_s = np.array(device.emission_s)
+    emitted_s = np.array(machine.emission_s)
     tokens = int(((emitted_s >= start_s) & (emitted_s < end_s)).sum())
-    truth = true_joules(device, start_s, end_s) / tokens
+    truth = true_joules(machine, start_s, end_s) / tokens
     measured = point.facts.metrics["energy_per_output_token_joules"].value
     assert measured == pytest.approx(truth, rel=0.005)
     if concurrency > 1:
@@ -43,20 +43,20 @@ def test_joules_per_output_token_within_half_a_percent(
 
 def test_power_depends_on_batch(engine: sa.Engine) -> None:
     """The test above would be easy at constant power: it is not constant."""
-    _, device = emulated_run(engine, varied_workload(), concurrency=64, seed=1)
-    _, watts = device.timeline.steps()
+    _, machine = emulated_run(engine, varied_workload(), concurrency=64, seed=1)
+    _, watts = machine.timeline.steps()
     assert np.ptp(watts) > 200
 
 
 def test_idle_and_busy_power_are_apart(engine: sa.Engine) -> None:
     """Net of loaded idle is gross minus the profile's idle power over the window."""
-    raw, device = emulated_run(engine, varied_workload(), concurrency=4, seed=9)
+    raw, machine = emulated_run(engine, varied_workload(), concurrency=4, seed=9)
     (point,) = evaluate([raw])
     headline = point.facts.headline
     window = point.facts.runs[0].window
     assert window is not None
     assert headline.gross.value is not None
-    idle_joules = device.roofline.idle_watts * window.duration_s
+    idle_joules = machine.roofline.idle_watts * window.duration_s
     assert headline.net_loaded_idle.value == pytest.approx(
         headline.gross.value - idle_joules, rel=0.005
     )

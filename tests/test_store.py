@@ -82,8 +82,9 @@ def test_a_run_reads_back_as_it_was(engine: sa.Engine) -> None:
     emitted = sum(len(request.chunk_s) for request in raw.requests)
     assert emitted == len(device.emission_s)
     assert all(r.output_tokens == r.request.max_output_tokens for r in raw.requests)
-    (trace,) = raw.traces
+    trace, power = raw.traces
     assert trace.domain.kind == "counter"
+    assert power.domain.parent == trace.domain.name
     assert np.allclose(np.diff(trace.time_s), 0.1, atol=2e-9)
 
 

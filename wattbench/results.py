@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from wattbench.checks import check_point, verdict
+from wattbench.core.energy import Unmeasured
 from wattbench.core.result import Estimate, Finding, Verdict
 from wattbench.core.run import RawRun
+from wattbench.energy import PhaseEnergy
 from wattbench.metrics import PointFacts, PooledDomain, Window, point_facts, run_facts
-from wattbench.stats import CONFIDENCE
+from wattbench.stats import CONFIDENCE, additive_interval
 
 SCHEMA_VERSION = 1
 
@@ -91,6 +93,7 @@ def _point(point: PointResult) -> dict[str, Any]:
         "energy": {
             "headline": _domain(facts.headline),
             "domains": [_domain(domain) for domain in facts.domains],
+            "phases": _phases(facts),
         },
         "tokens": _tokens(facts),
         "requests": _requests(facts),
@@ -151,6 +154,24 @@ def _domain(domain: PooledDomain) -> dict[str, Any]:
         "gross_joules": estimate_json(domain.gross),
         "net_loaded_idle_joules": estimate_json(domain.net_loaded_idle),
     }
+
+
+def _phases(facts: PointFacts) -> dict[str, Any]:
+    """Prefill and decode above loaded idle, all runs together."""
+    missing = [run.phases for run in facts.runs if isinstance(run.phases, Unmeasured)]
+    known = [run.phases for run in facts.runs if isinstance(run.phases, PhaseEnergy)]
+    if missing or not known:
+        reason = missing[0].reason if missing else "no_window"
+        unknown = {"value": None, "reason": reason}
+        return {"prefill_joules": unknown, "decode_joules": unknown, "method": None}
+    half_width = sum(phases.model_half_width_joules for phases in known)
+    sd = sum(phases.sd_joules**2 for phases in known) ** 0.5
+    shown: dict[str, Any] = {"method": "regression over half-second windows"}
+    for name in ("prefill_joules", "decode_joules"):
+        value = sum(getattr(phases, name) for phases in known)
+        low, high = additive_interval(value, uniform_half_widths=[half_width], normal_sd=sd)
+        shown[name] = {"value": value, "low": low, "high": high}
+    return shown
 
 
 def _tokens(facts: PointFacts) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal
@@ -10,10 +11,10 @@ from typing import Literal
 from wattbench.core.errors import BackendError, UsageError
 from wattbench.core.load import InferenceRequest, TokenChunk, Usage
 from wattbench.core.run import EngineInfo, Mode
-from wattbench.emulator import EmulatedDevice
+from wattbench.emulator import EmulatedMachine, Fault, MachineSettings, make_fault
 from wattbench.hardware import load_model, roofline
 from wattbench.hardware.profile import MachineProfile
-from wattbench.plugins import PluginContext, option
+from wattbench.plugins import PluginContext, option, parse_spec
 
 _ONE_TOKEN = TokenChunk(tokens=1)
 _TOKENS_PER_WORD = 1.3
@@ -27,6 +28,12 @@ class EmulatedOptions:
     model: str = option("llama-3.1-8b", "model descriptor: a shipped name or a YAML file")
     max_batch: int = option(256, "most requests in one step")
     prefill_chunk_tokens: int = option(2048, "most tokens computed in one step [tokens]")
+    ripple_fraction: float = option(0.0, "power swings by this, as a square wave")
+    ripple_period_s: float = option(0.02, "period of the swing [s]")
+    drift_fraction: float = option(0.0, "a warm machine draws this much more")
+    drift_s: float = option(60.0, "time constant of warming up [s]")
+    noise_fraction: float = option(0.0, "standard deviation of a step's power")
+    fault: str | None = option(None, "a meter fault, KIND or 'KIND,key=value…' in quotes")
     time: Literal["virtual", "real"] = option(
         "virtual", "virtual: as fast as the host computes, repeatable; real: by the wall clock"
     )
@@ -35,6 +42,14 @@ class EmulatedOptions:
         """Refuse what no engine can do."""
         if self.max_batch < 1 or self.prefill_chunk_tokens < 1:
             raise ValueError("max_batch and prefill_chunk_tokens must be at least 1")
+        if min(self.ripple_period_s, self.drift_s) <= 0:
+            raise ValueError("ripple_period_s and drift_s must be above 0")
+
+    @property
+    def settings(self) -> MachineSettings:
+        """The part that the machine itself takes."""
+        names = (field.name for field in dataclasses.fields(MachineSettings))
+        return MachineSettings(**{name: getattr(self, name) for name in names})
 
 
 class EmulatedBackend:
@@ -46,14 +61,17 @@ class EmulatedBackend:
     def __init__(self, options: EmulatedOptions, context: PluginContext) -> None:
         if not isinstance(context.hardware, MachineProfile):
             raise UsageError("backend emulated needs --hardware, such as --hardware h100-sxm")
-        self.machine = context.hardware
+        self.profile = context.hardware
         self.model = load_model(options.model)
         self.virtual_time = options.time == "virtual"
-        self.device = EmulatedDevice(
-            roofline(self.machine, self.model),
-            max_batch=options.max_batch,
-            prefill_chunk_tokens=options.prefill_chunk_tokens,
-        )
+        physics = roofline(self.profile, self.model)
+        self.machine = EmulatedMachine(physics, options.settings, context.seed)
+        self.faults: tuple[Fault, ...] = ()
+        if options.fault is not None:
+            spec = parse_spec(options.fault)
+            self.faults = (make_fault(spec.name, spec.values, context.seed),)
+            throttles = [fault for fault in self.faults if fault.kind == "throttle"]
+            self.machine.throttle = throttles[0] if throttles else None
 
     @staticmethod
     def availability() -> str | None:
@@ -62,7 +80,7 @@ class EmulatedBackend:
 
     async def open(self) -> EngineInfo:
         """Switch the device on."""
-        self.device.start()
+        self.machine.start()
         return EngineInfo(
             model=self.model.name,
             engine="wattbench emulator",
@@ -73,7 +91,7 @@ class EmulatedBackend:
                 kv_precision=self.model.kv_precision,
                 prefix_cache=False,
             ),
-            detail={"machine": self.machine.name, "max_batch": self.device.max_batch},
+            detail={"machine": self.profile.name, "devices": self.machine.roofline.device_count},
         )
 
     async def generate(self, request: InferenceRequest) -> AsyncIterator[TokenChunk]:
@@ -84,7 +102,7 @@ class EmulatedBackend:
             if message.text is not None
         )
         try:
-            stream = self.device.submit(input_tokens, request.max_output_tokens)
+            stream = self.machine.submit(input_tokens, request.max_output_tokens)
         except ValueError as error:
             raise BackendError(f"request {request.index}: {error}") from error
         usage = Usage(
@@ -103,8 +121,8 @@ class EmulatedBackend:
                 stream.ready -= 1
                 yield _ONE_TOKEN if remaining > 1 else last
         finally:
-            self.device.cancel(stream)
+            self.machine.cancel(stream)
 
     async def close(self) -> None:
         """Switch the device off."""
-        self.device.stop()
+        self.machine.stop()

@@ -14,6 +14,12 @@ database_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."
 )
+require_valid_option = click.option(
+    "--require-valid",
+    "must_be_valid",
+    is_flag=True,
+    help="Exit with 1 unless both verdicts of every operating point are valid.",
+)
 runs_option = click.option(
     "--runs",
     "selector",

@@ -9,10 +9,10 @@ import click
 from rich.console import Console
 
 from wattbench.cli.batch import Batch, Request, prepare
-from wattbench.cli.options import database_option, json_option
-from wattbench.cli.tables import print_points
+from wattbench.cli.options import database_option, json_option, require_valid_option
+from wattbench.cli.tables import print_points, require_valid
 from wattbench.core.errors import WattbenchError
-from wattbench.results import document, evaluate
+from wattbench.results import PointResult, document, evaluate
 from wattbench.store import connect, load_run
 
 
@@ -83,11 +83,13 @@ def _devices(
 @click.option("--tag", help="A mark to find the runs by.")
 @database_option
 @json_option
+@require_valid_option
 @click.option("--quiet", is_flag=True, help="No progress display.")
 def command(
     *,
     database: str | None,
     as_json: bool,
+    must_be_valid: bool,
     quiet: bool,
     **asked: Any,
 ) -> None:
@@ -105,7 +107,7 @@ def command(
     """  # noqa: D301 - click reads the backslash
     batch = prepare(Request(**asked), database)
     stopped = batch.carry_out(_console(show=not (as_json or quiet)))
-    _report(batch, as_json=as_json)
+    points = _report(batch, as_json=as_json)
     if isinstance(stopped, WattbenchError):
         raise stopped
     if stopped is not None:
@@ -113,6 +115,8 @@ def command(
             f"interrupted. What was measured is kept: "
             f"`wattbench show {batch.batch_id} --db {batch.database}`"
         )
+    if must_be_valid:
+        require_valid(points)
 
 
 def _console(*, show: bool) -> Console | None:
@@ -120,10 +124,10 @@ def _console(*, show: bool) -> Console | None:
     return console if show and console.is_terminal else None
 
 
-def _report(batch: Batch, *, as_json: bool) -> None:
+def _report(batch: Batch, *, as_json: bool) -> list[PointResult]:
     """Print the results of the runs begun, computed from what lies in the database."""
     if not batch.run_ids:
-        return
+        return []
     engine = connect(batch.url, create=False)
     try:
         points = evaluate(load_run(engine, run_id) for run_id in sorted(batch.run_ids))
@@ -131,8 +135,9 @@ def _report(batch: Batch, *, as_json: bool) -> None:
         engine.dispose()
     if as_json:
         click.echo(json.dumps(document(points, batch.database), allow_nan=False))
-        return
+        return points
     answered = [point for point in points if any(run.raw.requests for run in point.facts.runs)]
     if answered:
         print_points(answered)
         click.echo(f"\nDatabase: {batch.database}\nRuns:     wattbench show {batch.batch_id}")
+    return points

@@ -6,8 +6,8 @@ import json
 
 import click
 
-from wattbench.cli.options import database_option, json_option
-from wattbench.cli.tables import print_points
+from wattbench.cli.options import database_option, json_option, require_valid_option
+from wattbench.cli.tables import print_points, require_valid
 from wattbench.core.errors import UsageError
 from wattbench.results import PointResult, document, evaluate
 from wattbench.store import connect, database_url, load_run, select_runs, show_url
@@ -15,9 +15,10 @@ from wattbench.store import connect, database_url, load_run, select_runs, show_u
 
 @click.command(name="show")
 @click.argument("selector", metavar="[RUN]", default="latest")
+@require_valid_option
 @database_option
 @json_option
-def command(selector: str, database: str | None, as_json: bool) -> None:
+def command(selector: str, must_be_valid: bool, database: str | None, as_json: bool) -> None:
     """Show RUN: the id of a run or a batch, conditions such as tag=a, or latest.
 
     Nothing that was concluded before is trusted: metrics, intervals and verdicts are computed
@@ -28,6 +29,8 @@ def command(selector: str, database: str | None, as_json: bool) -> None:
         click.echo(json.dumps(document(points, where), allow_nan=False))
     else:
         print_points(points)
+    if must_be_valid:
+        require_valid(points)
 
 
 def load_points(selector: str, database: str | None) -> tuple[list[PointResult], str]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from wattbench.core.errors import WattbenchError
 from wattbench.core.result import Estimate, Finding
 from wattbench.metrics import LATENCIES, QUANTILES, PointFacts
 from wattbench.results import PointResult
@@ -45,6 +46,23 @@ def print_points(points: Sequence[PointResult]) -> None:
         out.print(_title(group[0].facts), soft_wrap=True)
         out.print(_table(group))
     _print_findings(out, points)
+
+
+def require_valid(points: Sequence[PointResult]) -> None:
+    """Fail closed.
+
+    Raises:
+        WattbenchError: If a verdict is not ``valid``, naming the first.
+    """
+    for point in points:
+        for scope, verdict in (("performance", point.performance), ("energy", point.energy)):
+            if verdict != "valid":
+                codes = [f.code for f in point.findings if f.severity != "info"]
+                load = _short_load(point.facts.runs[0].raw.record.operating_point)
+                raise WattbenchError(
+                    f"--require-valid: the {scope} verdict of {load or 'a point'} is {verdict} "
+                    f"({', '.join(dict.fromkeys(codes))})"
+                )
 
 
 def _groups(points: Sequence[PointResult]) -> list[list[PointResult]]:

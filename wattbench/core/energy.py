@@ -41,6 +41,10 @@ class EnergyDomain:
         method: How the samples come about, in words, for the reader of a result.
         interpolation: Between two power samples: ``linear``, or ``hold`` of the last value.
         update_period_s: Time between two new sensor values [s], None if unknown.
+        averaging_window_s: A power value is the mean over this long before it [s]; None: instant.
+        coverage_fraction: Share of each update period that the sensor looks at; None if unknown.
+        stamped_by: Whether a sample's time is the ``sensor``'s own, at its update, or that of the
+            ``reader``, who came some time after the update.
         wrap_joules: Counter range [J], None if it does not wrap.
         gain_half_width_fraction: Prior on true/read − 1: uniform within ± this.
         offset_half_width_watts: Prior on true − read: uniform within ± this [W].
@@ -58,6 +62,9 @@ class EnergyDomain:
     parent: str | None = None
     interpolation: Literal["linear", "hold"] = "linear"
     update_period_s: float | None = None
+    averaging_window_s: float | None = None
+    coverage_fraction: float | None = 1.0
+    stamped_by: Literal["sensor", "reader"] = "reader"
     wrap_joules: float | None = None
     gain_half_width_fraction: float = 0.0
     offset_half_width_watts: float = 0.0
@@ -116,6 +123,7 @@ class EnergyMeasurement:
         gain_half_widths_joules: One uniform half-width [J] per domain: reading scale unknown.
         offset_half_widths_joules: One uniform half-width [J] per domain: reading offset unknown.
         edge_joules: One standard deviation [J]: samples do not fall on the window's edges.
+        coverage_half_width_joules: Uniform half-width [J]: what the sensor does not look at.
     """
 
     energy_joules: float
@@ -128,6 +136,7 @@ class EnergyMeasurement:
     gain_half_widths_joules: tuple[float, ...]
     offset_half_widths_joules: tuple[float, ...]
     edge_joules: float
+    coverage_half_width_joules: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from wattbench.core.energy import EnergyDomain, FloatArray
     from wattbench.core.load import InferenceRequest, RequestResult, TokenChunk
-    from wattbench.core.run import EngineInfo, Event, RunRecord, RunStatus
+    from wattbench.core.run import EngineInfo, Event, Json, RunRecord, RunStatus
 
 
 class Backend(Protocol):
@@ -62,6 +62,10 @@ class TraceSink(Protocol):
             time_s: Shape (n,), when each was taken [s, run clock].
             value: Shape (n,), power [W] or counter [J]; NaN for a failed read.
         """
+        ...
+
+    def note(self, kind: str, **detail: Json) -> None:
+        """Keep an event that a meter saw: ``throttled``, ``device_missing``, ``sensor_clock``."""
         ...
 
 

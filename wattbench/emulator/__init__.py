@@ -1,5 +1,23 @@
-"""A machine of known timing and known energy, to measure against."""
+"""A machine of known timing and known energy, to measure against: in process and over HTTP."""
 
-from wattbench.emulator.device import EmulatedDevice, PowerTimeline, Stream
+from wattbench.emulator.device import EmulatedMachine, MachineSettings, Stream
+from wattbench.emulator.faults import FAULTS, Fault, make_fault
+from wattbench.emulator.sensors import Readings, Sensor, SensorOptions
+from wattbench.emulator.timeline import Timeline
+from wattbench.emulator.truth import RequestTruth, WindowTruth, truth
 
-__all__ = ["EmulatedDevice", "PowerTimeline", "Stream"]
+__all__ = [
+    "FAULTS",
+    "EmulatedMachine",
+    "Fault",
+    "MachineSettings",
+    "Readings",
+    "RequestTruth",
+    "Sensor",
+    "SensorOptions",
+    "Stream",
+    "Timeline",
+    "WindowTruth",
+    "make_fault",
+    "truth",
+]

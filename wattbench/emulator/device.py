@@ -1,13 +1,9 @@
-"""A device whose timing and energy are known: a roofline with continuous batching.
+"""A machine whose timing and energy are known: a roofline with continuous batching.
 
-The device schedules like a serving engine. Each step computes one token for every decoding
-request and, in the room left by ``prefill_chunk_tokens``, a chunk of the oldest waiting prompts.
-A request is admitted when the batch has a slot and its whole context fits the KV memory. Its
-first token comes with the end of the step that finishes its prompt.
-
-Power is constant within a step, so the energy between any two instants is exact. The timeline
-and the log of emissions are the truth that measurements are held against; nothing here imports
-the code that measures.
+It schedules like a serving engine. Each step computes one token for every decoding request and,
+in the room left by ``prefill_chunk_tokens``, a chunk of the oldest waiting prompts. A request is
+admitted when the batch has a slot and its whole context fits the KV memory. Its first token comes
+with the end of the step that finishes its prompt.
 """
 
 from __future__ import annotations
@@ -15,56 +11,63 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wattbench.hardware import Roofline
+from wattbench.emulator.faults import Fault
+from wattbench.emulator.timeline import Timeline
+from wattbench.hardware import Roofline, StepCost
 
 
-class PowerTimeline:
-    """Exact cumulative energy of piecewise constant power; idle wherever nothing was added."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSettings:
+    """How the machine is run, and how its power departs from the roofline's.
 
-    def __init__(self, start_s: float, idle_watts: float) -> None:
-        self.idle_watts = idle_watts
-        self._edge_s = array("d", [start_s])
-        self._energy_joules = array("d", [0.0])
+    Attributes:
+        max_batch: Most requests in one step.
+        prefill_chunk_tokens: Most tokens computed in one step [tokens].
+        ripple_fraction: Power swings by ± this within a step, as a square wave.
+        ripple_period_s: Period of the swing [s].
+        drift_fraction: A warm machine draws this much more than a cold one (leakage).
+        drift_s: Time constant of warming up [s].
+        noise_fraction: Standard deviation of a step's power.
+    """
 
-    def add(self, start_s: float, end_s: float, power_watts: float) -> None:
-        """Append a busy stretch; ``start_s`` [s] must not lie before the last one's end."""
-        last_s, last_joules = self._edge_s[-1], self._energy_joules[-1]
-        if start_s > last_s:
-            last_joules += self.idle_watts * (start_s - last_s)
-            self._edge_s.append(start_s)
-            self._energy_joules.append(last_joules)
-        self._edge_s.append(end_s)
-        self._energy_joules.append(last_joules + power_watts * (end_s - start_s))
+    max_batch: int = 256
+    prefill_chunk_tokens: int = 2048
+    ripple_fraction: float = 0.0
+    ripple_period_s: float = 0.02
+    drift_fraction: float = 0.0
+    drift_s: float = 60.0
+    noise_fraction: float = 0.0
 
-    def energy_joules(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Energy from the start to each instant [J]; ``time_s`` has shape (n,) [s]."""
-        first = max(0, int(np.searchsorted(self._edge_s, time_s[0])) - 1) if len(time_s) else 0
-        edge_s, energy = np.array(self._edge_s[first:]), np.array(self._energy_joules[first:])
-        inside = np.interp(time_s, edge_s, energy)
-        return np.asarray(inside + self.idle_watts * np.maximum(0.0, time_s - edge_s[-1]))
 
-    def steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Edges [s], shape (n + 1,), and the constant power between them [W], shape (n,)."""
-        edge_s, energy = np.array(self._edge_s), np.array(self._energy_joules)
-        return edge_s, np.diff(energy) / np.diff(edge_s)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillChunk:
+    """A part of a prompt, when it was computed and what it cost above idle."""
+
+    start_s: float
+    end_s: float
+    energy_joules: float
 
 
 @dataclass(slots=True, kw_only=True)
 class Stream:
-    """One request on the device: its progress, and tokens ready for whoever reads it.
+    """One request on the machine: its progress, and tokens ready for whoever reads it.
 
     A reader takes from ``ready``; when that is 0 it sets ``waiter`` to a future and awaits it.
     """
 
+    number: int
     input_tokens: int
     output_tokens: int
+    arrived_s: float
     prefilled_tokens: int = 0
     emitted_tokens: int = 0
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    prefill: list[PrefillChunk] = field(default_factory=list)
     ready: int = 0
     cancelled: bool = False
     waiter: asyncio.Future[None] | None = None
@@ -75,38 +78,62 @@ class Stream:
         return self.input_tokens + self.output_tokens
 
 
-class EmulatedDevice:
-    """Continuous batching over a roofline, on the clock of the running event loop."""
+class EmulatedMachine:
+    """Continuous batching over a roofline, on the clock of the running event loop.
 
-    def __init__(self, roofline: Roofline, *, max_batch: int, prefill_chunk_tokens: int) -> None:
+    Args:
+        roofline: Its physics.
+        settings: How it is run.
+        seed: Seed of the noise of its power.
+    """
+
+    def __init__(self, roofline: Roofline, settings: MachineSettings, seed: int = 0) -> None:
         self.roofline = roofline
-        self.max_batch = max_batch
-        self.prefill_chunk_tokens = prefill_chunk_tokens
+        self.settings = settings
         self.emission_s = array("d")
         """When each output token was emitted [s, loop clock]."""
-        self._waiting: deque[Stream] = deque()
+        self.streams: list[Stream] = []
+        """Every request that was admitted, in the order of admission."""
+        self.first_arrival_s: float | None = None
+        """When the first request came [s, loop clock], None before it."""
+        self.throttle: Fault | None = None
+        """A power limit that sets in some time after the first request."""
+        self.waiting: deque[Stream] = deque()
         self._prefilling: deque[Stream] = deque()
         self._decoding: list[Stream] = []
         self._context_tokens = 0
         self._reserved_tokens = 0
+        self._submitted = 0
         self._any_cancelled = False
-        self._timeline: PowerTimeline | None = None
+        self._noise = np.random.default_rng((seed, 0x6E))
+        self._timeline: Timeline | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._next: asyncio.Handle | None = None
 
     @property
-    def timeline(self) -> PowerTimeline:
-        """Power from the start of the device on."""
-        assert self._timeline is not None, "the device is not started"
+    def timeline(self) -> Timeline:
+        """Power from the start of the machine on."""
+        assert self._timeline is not None, "the machine is not started"
         return self._timeline
 
+    @property
+    def running(self) -> int:
+        """Requests in the batch."""
+        return len(self._prefilling) + len(self._decoding)
+
+    @property
+    def kv_used_fraction(self) -> float:
+        """Share of the KV memory that is reserved."""
+        return self._reserved_tokens / self.roofline.kv_capacity_tokens
+
     def start(self) -> None:
-        """Switch the device on, inside a running event loop."""
+        """Switch the machine on, inside a running event loop."""
         self._loop = asyncio.get_running_loop()
-        self._timeline = PowerTimeline(self._loop.time(), self.roofline.idle_watts)
+        self._timeline = Timeline(self._loop.time(), self.roofline.idle_watts)
+        self.started_s = self._loop.time()
 
     def stop(self) -> None:
-        """Switch the device off; requests under way stay unanswered."""
+        """Switch the machine off; requests under way stay unanswered."""
         if self._next is not None:
             self._next.cancel()
 
@@ -120,15 +147,24 @@ class EmulatedDevice:
         Raises:
             ValueError: If its context can never fit the KV memory.
         """
-        stream = Stream(input_tokens=max(1, input_tokens), output_tokens=max(1, output_tokens))
+        assert self._loop is not None, "the machine is not started"
+        stream = Stream(
+            number=self._submitted,
+            input_tokens=max(1, input_tokens),
+            output_tokens=max(1, output_tokens),
+            arrived_s=self._loop.time(),
+        )
         if stream.reserved_tokens > self.roofline.kv_capacity_tokens:
             raise ValueError(
                 f"{stream.reserved_tokens} tokens of context exceed the KV memory of "
                 f"{self.roofline.kv_capacity_tokens} tokens"
             )
-        self._waiting.append(stream)
+        self._submitted += 1
+        if self.first_arrival_s is None:
+            self.first_arrival_s = stream.arrived_s
+        self.waiting.append(stream)
         if self._next is None:
-            assert self._loop is not None, "the device is not started"
+            # Arrivals of one instant share their first step.
             self._next = self._loop.call_soon(self._begin_step, self._loop.time())
         return stream
 
@@ -143,11 +179,11 @@ class EmulatedDevice:
         The ends of steps follow this schedule, so late wake-ups in real time add no drift.
         """
         self._next = None
-        self._drop_cancelled()
+        self._drop_cancelled(start_s)
         self._admit()
         prefill = self._plan_prefill()
         if prefill or self._decoding:
-            end_s = start_s + self._book_step(start_s, prefill)
+            end_s = self._book_step(start_s, prefill)
             assert self._loop is not None
             self._next = self._loop.call_at(end_s, self._end_step, end_s, prefill)
 
@@ -155,7 +191,7 @@ class EmulatedDevice:
         self._finish_step(end_s, prefill)
         self._begin_step(end_s)
 
-    def _drop_cancelled(self) -> None:
+    def _drop_cancelled(self, now_s: float) -> None:
         if not self._any_cancelled:
             return
         self._any_cancelled = False
@@ -164,22 +200,25 @@ class EmulatedDevice:
         for stream in self._decoding:
             held = stream.input_tokens + stream.emitted_tokens
             self._context_tokens -= held * stream.cancelled
-        self._waiting = deque(s for s in self._waiting if not s.cancelled)
+            stream.last_token_s = now_s if stream.cancelled else None
+        self.waiting = deque(s for s in self.waiting if not s.cancelled)
         self._prefilling = deque(s for s in self._prefilling if not s.cancelled)
         self._decoding = [s for s in self._decoding if not s.cancelled]
 
     def _admit(self) -> None:
         """First come, first served, while a slot and KV memory are free."""
-        while self._waiting and len(self._decoding) + len(self._prefilling) < self.max_batch:
-            needed = self._waiting[0].reserved_tokens
+        while self.waiting and self.running < self.settings.max_batch:
+            needed = self.waiting[0].reserved_tokens
             if self._reserved_tokens + needed > self.roofline.kv_capacity_tokens:
                 return
             self._reserved_tokens += needed
-            self._prefilling.append(self._waiting.popleft())
+            stream = self.waiting.popleft()
+            self._prefilling.append(stream)
+            self.streams.append(stream)
 
     def _plan_prefill(self) -> list[tuple[Stream, int]]:
         """Chunks of prompts for the next step, oldest request first."""
-        room = max(1, self.prefill_chunk_tokens - len(self._decoding))
+        room = max(1, self.settings.prefill_chunk_tokens - len(self._decoding))
         plan = []
         for stream in self._prefilling:
             chunk = min(room, stream.input_tokens - stream.prefilled_tokens)
@@ -190,17 +229,71 @@ class EmulatedDevice:
         return plan
 
     def _book_step(self, start_s: float, prefill: list[tuple[Stream, int]]) -> float:
-        """Enter the step's power into the timeline and return its duration [s]."""
-        tokens = len(self._decoding)
-        attended = cached = self._context_tokens
+        """Enter a step that begins at ``start_s`` into the timeline; its end [s]."""
+        decoding, context = len(self._decoding), self._context_tokens
+        limit_watts = self._limit_watts(start_s)
+        cost = self.roofline.step(decoding, context, context, limit_watts)
+        fraction = 0.0
+        if prefill:
+            tokens = sum(chunk for _, chunk in prefill)
+            done = [(stream.prefilled_tokens, chunk) for stream, chunk in prefill]
+            attended = sum(chunk * before + chunk * (chunk + 1) // 2 for before, chunk in done)
+            cached = sum(before for before, _ in done)
+            decode_s = cost.duration_s if decoding else 0.0
+            cost = self.roofline.step(
+                decoding + tokens, context + attended, context + cached, limit_watts
+            )
+            fraction = max(0.0, 1.0 - decode_s / cost.duration_s)
+        end_s = start_s + cost.duration_s
+        self._draw_power(start_s, cost, fraction, decoding)
+        if prefill:
+            self._charge(prefill, start_s, end_s)
+        return end_s
+
+    def _charge(self, prefill: list[tuple[Stream, int]], start_s: float, end_s: float) -> None:
+        """Note each prompt's share of the step's prefill energy, by tokens."""
+        joules = self.timeline.phase_joules("prefill", start_s, end_s)
+        tokens = sum(chunk for _, chunk in prefill)
         for stream, chunk in prefill:
-            done = stream.prefilled_tokens
-            tokens += chunk
-            attended += chunk * done + chunk * (chunk + 1) // 2
-            cached += done
-        cost = self.roofline.step(tokens, attended, cached)
-        self.timeline.add(start_s, start_s + cost.duration_s, cost.power_watts)
-        return cost.duration_s
+            share = PrefillChunk(
+                start_s=start_s, end_s=end_s, energy_joules=joules * chunk / tokens
+            )
+            stream.prefill.append(share)
+
+    def throttled_at(self, time_s: float) -> bool:
+        """Whether the power limit is in force at an instant [s, loop clock]."""
+        if self.throttle is None or self.first_arrival_s is None:
+            return False
+        return time_s >= self.first_arrival_s + self.throttle["after_s"]
+
+    def _limit_watts(self, time_s: float) -> float | None:
+        if self.throttle is None or not self.throttled_at(time_s):
+            return None
+        floor_watts = self.roofline.floor_watts
+        span_watts = self.roofline.memory_watts - floor_watts
+        return floor_watts + self.throttle["limit_fraction"] * span_watts
+
+    def _draw_power(
+        self, start_s: float, cost: StepCost, prefill_fraction: float, decoding: int
+    ) -> None:
+        """Segments of one step: a single one, or several where the power ripples."""
+        settings, power_watts = self.settings, cost.power_watts
+        if settings.noise_fraction:
+            power_watts *= 1 + settings.noise_fraction * float(self._noise.standard_normal())
+        if settings.drift_fraction:
+            warm = 1 - np.exp(-(start_s - self.started_s) / settings.drift_s)
+            power_watts *= 1 + settings.drift_fraction * float(warm)
+        end_s = start_s + cost.duration_s
+        if not settings.ripple_fraction:
+            self.timeline.add(start_s, end_s, power_watts, prefill_fraction, decoding)
+            return
+        half_s = settings.ripple_period_s / 2
+        while start_s < end_s:
+            half = int(np.floor(start_s / half_s + 1e-9))
+            cut_s = min(end_s, (half + 1) * half_s)
+            swing = 1 + settings.ripple_fraction * (1 if half % 2 else -1)
+            self.timeline.add(start_s, cut_s, power_watts * swing, prefill_fraction, decoding)
+            start_s = cut_s
 
     def _finish_step(self, end_s: float, prefill: list[tuple[Stream, int]]) -> None:
         emitting = self._decoding
@@ -209,6 +302,7 @@ class EmulatedDevice:
             if stream.prefilled_tokens == stream.input_tokens:
                 self._prefilling.remove(stream)
                 self._context_tokens += stream.input_tokens
+                stream.first_token_s = end_s
                 emitting.append(stream)
         self._context_tokens += len(emitting)
         self.emission_s.extend([end_s] * len(emitting))
@@ -222,6 +316,7 @@ class EmulatedDevice:
                 if not waiter.done():
                     waiter.set_result(None)
             if stream.emitted_tokens == stream.output_tokens:
+                stream.last_token_s = end_s
                 finished = True
         if finished:
             self._release_finished()

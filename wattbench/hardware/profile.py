@@ -94,17 +94,32 @@ class Memory(Document):
 
 
 class Link(Document):
-    """Connection to the next device, one way."""
+    """Connection to the next device, one way.
+
+    Attributes:
+        bandwidth_one_way: To one neighbour.
+        domain_size: Devices that reach each other at this bandwidth.
+        hop_latency: Time from one device to the next.
+        split: How a model that needs several devices is cut: every layer over all of them
+            (``tensor``), or layer after layer (``pipeline``).
+    """
 
     bandwidth_one_way: BytesPerSecond | None = None
     domain_size: Count | None = None
     hop_latency: Seconds | None = None
+    split: Literal["tensor", "pipeline"] = "tensor"
 
 
 class Latency(Document):
-    """Time that no roofline explains."""
+    """Time that no roofline explains.
+
+    Attributes:
+        step_overhead: Per engine step: scheduling, launching, sampling.
+        layer: Per transformer block: synchronisation and reductions.
+    """
 
     step_overhead: Seconds | None = None
+    layer: Seconds | None = None
 
 
 class PowerAnchor(Document):

@@ -1,14 +1,19 @@
 """Time and power of one engine step from a roofline: the physics of modelled machines.
 
-    t_flops = (2 · N_active · n + 4 · layers · heads · d_head · Σ attended) / (F_peak · η_F)
-    t_bytes = (active weights + KV bytes per token · Σ cached) / (B_peak · η_B)
-    t_step  = max(t_flops, t_bytes) + t_overhead
-    P_step  = min(TDP, P_floor + (P_mem − P_floor) · t_bytes / t_step
-                               + (P_cmp − P_floor) · t_flops / t_step)
+    t_flops = (2 · N_active · n + 4 · layers · heads · d_head · Σ attended) / (F_peak · η_F · s)
+    t_bytes = (active weights + KV bytes per token · Σ cached) / (B_peak · η_B · s)
+    t_step  = max(t_flops, t_bytes) + t_overhead + layers · t_layer + hops · t_hop
+    P_step  = m · min(TDP, P_floor + (P_mem − P_floor) · t_bytes / t_step
+                                   + (P_cmp − P_floor) · t_flops / t_step)
 
 with n the tokens computed in the step, *attended* the context that each of them looks at and
 *cached* the keys and values read, once per sequence. P_mem and P_cmp are the powers at the two
 ends of the roofline; while neither memory nor arithmetic works the machine draws P_floor.
+
+A model that does not fit one device is cut over m. Cut by tensors, all m work on every layer
+(s = m, two hops per layer); cut as a pipeline, one after the other (s = 1, m − 1 hops). What
+limits an SRAM wafer is not its bandwidth but the last three terms of t_step: without them a
+70-billion-parameter model would come out some 70 times faster than it is served.
 
 Source: Williams, Waterman, Patterson, *Roofline*, CACM 52(4), 2009, for the time; the power is
 the energy-roofline of Choi et al., IPDPS 2013, clipped at the power limit.
@@ -16,6 +21,7 @@ the energy-roofline of Choi et al., IPDPS 2013, clipped at the power limit.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from wattbench.core.errors import UsageError
@@ -25,7 +31,7 @@ from wattbench.hardware.profile import MachineProfile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:
-    """Duration [s] and mean power [W] of one engine step."""
+    """Duration [s] and mean power [W] of one engine step, all devices together."""
 
     duration_s: float
     power_watts: float
@@ -33,8 +39,9 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
-    """A (machine, model) pair reduced to the constants of the equations above."""
+    """A (machine, model) pair reduced to the constants of the equations above, devices summed."""
 
+    device_count: int
     flops_per_token: float
     attention_flops_per_context_token: float
     weight_bytes: float
@@ -49,13 +56,21 @@ class Roofline:
     compute_watts: float
     limit_watts: float
 
-    def step(self, tokens: int, attended_tokens: int, cached_tokens: int) -> StepCost:
+    def step(
+        self,
+        tokens: int,
+        attended_tokens: int,
+        cached_tokens: int,
+        limit_watts: float | None = None,
+    ) -> StepCost:
         """Cost of a step.
 
         Args:
             tokens: Tokens computed in the step: one per decoding request, plus prefill [tokens].
             attended_tokens: Sum over those tokens of the context each attends to [tokens].
             cached_tokens: Sum over the sequences of the context whose KV is read [tokens].
+            limit_watts: A power limit below the device's own [W]: the step is stretched until its
+                mean power above the floor fits under it.
         """
         flops = tokens * self.flops_per_token
         flops += attended_tokens * self.attention_flops_per_context_token
@@ -68,14 +83,19 @@ class Roofline:
             + (self.memory_watts - self.floor_watts) * memory_s / duration_s
             + (self.compute_watts - self.floor_watts) * arithmetic_s / duration_s
         )
-        return StepCost(duration_s=duration_s, power_watts=min(power_watts, self.limit_watts))
+        power_watts = min(power_watts, self.limit_watts)
+        if limit_watts is not None and power_watts > limit_watts:
+            room_watts = max(limit_watts - self.floor_watts, 1e-3 * self.floor_watts)
+            duration_s *= (power_watts - self.floor_watts) / room_watts
+            power_watts = self.floor_watts + room_watts
+        return StepCost(duration_s=duration_s, power_watts=power_watts)
 
 
 def roofline(machine: MachineProfile, model: ModelDescriptor) -> Roofline:
-    """Constants of a machine and a model.
+    """Constants of a machine and a model, on as few devices as hold the weights.
 
     Raises:
-        UsageError: If the profile lacks a figure, or the weights do not fit.
+        UsageError: If the profile lacks a figure.
     """
     power = machine.power
     memory_watts = power.anchor("memory_bound") if power else None
@@ -86,30 +106,54 @@ def roofline(machine: MachineProfile, model: ModelDescriptor) -> Roofline:
             f"compute_bound); add them with their source, or choose another profile"
         )
     room_bytes = machine.need("memory", "capacity") - machine.need("memory", "reserve")
-    kv_room_bytes = room_bytes - model.weight_bytes
-    if kv_room_bytes <= 0:
-        raise UsageError(
-            f"model {model.name!r} needs {model.weight_bytes / 1e9:.0f} GB for its weights, "
-            f"{machine.name!r} has {room_bytes / 1e9:.0f} GB free; choose a smaller model"
-        )
-    dtype = model.precision
+    count = devices_needed(machine, model)
+    kv_room_bytes = count * room_bytes - model.weight_bytes
+    tensor = machine.link is None or machine.link.split == "tensor"
+    speed_up = count if tensor else 1
     return Roofline(
+        device_count=count,
         flops_per_token=2.0 * model.active_parameters,
-        attention_flops_per_context_token=4.0
-        * model.layers
-        * model.attention_heads
-        * model.head_dim,
+        attention_flops_per_context_token=(
+            4.0 * model.layers * model.attention_heads * model.head_dim
+        ),
         weight_bytes=model.active_weight_bytes,
         kv_bytes_per_token=model.kv_bytes_per_token,
         kv_capacity_tokens=int(kv_room_bytes / model.kv_bytes_per_token),
-        flops_per_s=machine.need("compute", "dense_peak", dtype)
+        flops_per_s=speed_up
+        * machine.need("compute", "dense_peak", model.precision)
         * machine.need("compute", "achieved_fraction"),
-        bytes_per_s=machine.need("memory", "bandwidth")
+        bytes_per_s=speed_up
+        * machine.need("memory", "bandwidth")
         * machine.need("memory", "achieved_fraction"),
-        overhead_s=machine.need("latency", "step_overhead"),
-        idle_watts=machine.need("power", "idle_context"),
-        floor_watts=machine.need("power", "floor_active"),
-        memory_watts=memory_watts.value,
-        compute_watts=compute_watts.value,
-        limit_watts=machine.need("power", "tdp"),
+        overhead_s=_overhead_s(machine, model, count),
+        idle_watts=count * machine.need("power", "idle_context"),
+        floor_watts=count * machine.need("power", "floor_active"),
+        memory_watts=count * memory_watts.value,
+        compute_watts=count * compute_watts.value,
+        limit_watts=count * machine.need("power", "tdp"),
     )
+
+
+def devices_needed(machine: MachineProfile, model: ModelDescriptor) -> int:
+    """Fewest devices that hold the weights and a tenth of that in KV cache.
+
+    A power of two where layers are cut into tensors.
+
+    Raises:
+        UsageError: If the profile lacks a figure.
+    """
+    room_bytes = machine.need("memory", "capacity") - machine.need("memory", "reserve")
+    count = math.ceil(1.1 * model.weight_bytes / room_bytes)
+    tensor = machine.link is None or machine.link.split == "tensor"
+    return 1 << (count - 1).bit_length() if tensor else count
+
+
+def _overhead_s(machine: MachineProfile, model: ModelDescriptor, count: int) -> float:
+    latency, link = machine.latency, machine.link
+    layer_s = latency.layer.value if latency.layer else 0.0
+    overhead_s = machine.need("latency", "step_overhead") + model.layers * layer_s
+    if count > 1:
+        tensor = link is None or link.split == "tensor"
+        hops = 2 * model.layers if tensor else count - 1
+        overhead_s += hops * machine.need("link", "hop_latency")
+    return overhead_s

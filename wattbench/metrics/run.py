@@ -20,9 +20,19 @@ from wattbench.core.energy import (
 from wattbench.core.errors import InsufficientCoverage
 from wattbench.core.load import RequestResult
 from wattbench.core.run import RawRun
-from wattbench.energy import CumulativeEnergy, add, cumulative, measure
+from wattbench.energy import (
+    CumulativeEnergy,
+    PhaseEnergy,
+    add,
+    cleaned,
+    cumulative,
+    measure,
+    phase_energy,
+)
 from wattbench.metrics.window import RequestLog, Totals
 
+PHASE_S = 0.5
+"""Length of the windows from which prefill and decode are told apart [s]."""
 PARTS = 10
 """A single run is cut into this many parts to see how much its ratios scatter."""
 
@@ -73,6 +83,7 @@ class RunFacts:
         whole: Sums from the first request sent to the last answer.
         domains: Energy by domain.
         headline: Energy charged to the load, or why there is none.
+        phases: Energy of the window by phase, or why it cannot be told.
     """
 
     raw: RawRun
@@ -83,6 +94,7 @@ class RunFacts:
     whole: Totals | None
     domains: tuple[DomainEnergy, ...]
     headline: EnergyMeasurement | Unmeasured
+    phases: PhaseEnergy | Unmeasured
 
 
 def run_facts(raw: RawRun) -> RunFacts:
@@ -104,6 +116,7 @@ def run_facts(raw: RawRun) -> RunFacts:
         whole=_totals(raw, log, whole_window, charged),
         domains=domains,
         headline=_headline(charged),
+        phases=_phases(raw, log, window, charged),
     )
 
 
@@ -148,7 +161,7 @@ def _domain_energy(raw: RawRun, trace: Trace, window: Window | None) -> DomainEn
 
 def _measured(trace: Trace, start_s: float, end_s: float) -> EnergyMeasurement | Unmeasured:
     try:
-        return measure(trace, start_s, end_s)
+        return measure(cleaned(trace), start_s, end_s)
     except InsufficientCoverage as error:
         return Unmeasured(reason=error.reason, message=str(error))
 
@@ -197,7 +210,7 @@ def _charged_energy(
         isinstance(_measured(trace, window.start_s, window.end_s), EnergyMeasurement)
         for trace in traces
     ]
-    return [cumulative(trace) for trace in traces] if covered and all(covered) else None
+    return [cumulative(cleaned(trace)) for trace in traces] if covered and all(covered) else None
 
 
 def _totals(
@@ -216,3 +229,25 @@ def _parts(
     energy = _charged_energy(raw, charged, window)
     edges = np.linspace(window.start_s, window.end_s, PARTS + 1).tolist()
     return tuple(log.totals(start_s, end_s, energy) for start_s, end_s in pairwise(edges))
+
+
+def _phases(
+    raw: RawRun, log: RequestLog, window: Window | None, charged: list[DomainEnergy]
+) -> PhaseEnergy | Unmeasured:
+    """Prefill and decode of the window, from stretches of half a second."""
+    energy = _charged_energy(raw, charged, window) if window else None
+    idles = [d.idle for d in charged]
+    known = [idle for idle in idles if isinstance(idle, EnergyMeasurement)]
+    if window is None or energy is None or len(known) < len(idles):
+        message = "the phases need the energy of the window and of loaded idle"
+        return Unmeasured(reason="no_idle_baseline", message=message)
+    idle_watts = sum(idle.energy_joules / idle.duration_s for idle in known)
+    edges = np.linspace(window.start_s, window.end_s, int(window.duration_s / PHASE_S) + 1)
+    spans = list(pairwise(edges.tolist()))
+    parts = [log.totals(start_s, end_s, energy) for start_s, end_s in spans]
+    return phase_energy(
+        np.array([(p.energy_joules or 0.0) - idle_watts * p.duration_s for p in parts]),
+        np.array([p.input_tokens or 0.0 for p in parts]),
+        np.array([p.output_tokens for p in parts]),
+        np.array([float(log.step_count(start_s, end_s)) for start_s, end_s in spans]),
+    )

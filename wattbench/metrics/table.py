@@ -144,6 +144,8 @@ REASONS = {
     "token_count_missing": "The engine did not count the tokens that this needs.",
     "energy_unknown": "The energy of this window is unknown, though another window's is known.",
     "no_idle_baseline": "The workload has no idle_s, so idle power was not measured.",
+    "too_few_windows": "The window has too few half seconds to tell prefill from decode.",
+    "collinear": "Prompts and answers rise and fall together, and are not told apart.",
     "no_quality_task": "The workload does not check answers.",
 }
 """Reason codes of missing values and intervals; those of missing energy stand with the checks."""

@@ -11,6 +11,9 @@ from wattbench.core.energy import FloatArray
 from wattbench.core.load import RequestResult
 from wattbench.energy import CumulativeEnergy, attribute
 
+STEP_GAP_S = 5e-4
+"""Tokens that arrive within this of each other come from one engine step [s]."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
@@ -66,10 +69,20 @@ class RequestLog:
         self.good = np.array([r.succeeded for r in results], dtype=bool)
         self.token_s = _joined([r.chunk_s for r in answered])
         self.tokens = _joined([r.emitted_tokens for r in answered])
+        self._ordered_s = np.sort(self.token_s)
         self.first_s = np.array([r.chunk_s[0] for r in answered])
         self.prompt_tokens = np.array(
             [np.nan if r.input_tokens is None else r.input_tokens for r in answered]
         )
+
+    def step_count(self, start_s: float, end_s: float) -> int:
+        """Engine steps that gave tokens in a window: arrivals that lie apart.
+
+        A batching engine gives the tokens of a step at once; over a wire they arrive within a
+        fraction of a millisecond of each other.
+        """
+        inside = (self._ordered_s >= start_s) & (self._ordered_s < end_s)
+        return int(inside.sum() and 1 + (np.diff(self._ordered_s[inside]) > STEP_GAP_S).sum())
 
     def totals(
         self, start_s: float, end_s: float, energy: Sequence[CumulativeEnergy] | None

@@ -86,6 +86,9 @@ class _TraceSink:
         self._sink.samples(self._run_id, domain, times, values)
         self._show(self._domains[domain], float(times[-1]), float(values[-1]))
 
+    def note(self, kind: str, **detail: Json) -> None:
+        self._sink.event(self._run_id, Event(kind=kind, time_s=self.now_s(), detail=detail))
+
     def _show(self, domain: EnergyDomain, time_s: float, value: float) -> None:
         if domain.quantity == "power":
             self._watts[domain.name] = value

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from wattbench.checks.meters import check_meters
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
 from wattbench.core.result import Finding, Scope, Severity, Verdict
 from wattbench.core.run import RawRun
@@ -27,6 +28,8 @@ FAILED_FRACTION = 0.05
 """Share of failed requests from which latency means nothing: the failures are the slow ones."""
 LAG_LIMIT_S = 0.005
 """Lateness of the client's own event loop (p99) from which latency stamps are in doubt [s]."""
+RESIDUAL_FRACTION = 0.05
+"""Difference between a counter and the integral of power from which one of them is wrong."""
 TDP_RATIO = 1.1
 """Mean power over design power from which a reading is impossible."""
 
@@ -275,6 +278,27 @@ def _no_idle(point: PointFacts) -> Iterator[Finding]:
         yield _finding("no_idle_baseline", "info", "energy", message)
 
 
+def _two_paths(point: PointFacts) -> Iterator[Finding]:
+    """``counter_vs_integral_residual``: a device's counter and its power disagree."""
+    for run in point.runs:
+        gross = {d.domain.name: d.gross for d in run.domains}
+        for domain in run.domains:
+            counter, power = gross.get(domain.domain.parent or ""), domain.gross
+            if not isinstance(counter, EnergyMeasurement) or not isinstance(
+                power, EnergyMeasurement
+            ):
+                continue
+            residual = power.energy_joules / max(counter.energy_joules, 1e-9) - 1
+            if abs(residual) > RESIDUAL_FRACTION:
+                message = (
+                    f"Integrated power of {domain.domain.parent} is {residual:+.1%} off its energy "
+                    f"counter; one of the two is wrong, or the power sensor looks at part of the "
+                    f"time only."
+                )
+                yield _finding("counter_vs_integral_residual", "warning", "energy", message)
+                return
+
+
 CHECKS: tuple[Check, ...] = (
     _unfinished,
     _nothing_measured,
@@ -294,4 +318,6 @@ CHECKS: tuple[Check, ...] = (
     _window_length,
     _impossible_power,
     _no_idle,
+    _two_paths,
+    check_meters,
 )
