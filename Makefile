@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 RESULTS := results/quickstart
 
-.PHONY: help quickstart test check bench clean
+.PHONY: help quickstart test check bench bench-truth clean
 
 help:
 	@echo "make quickstart  measure a real model on this machine: table, database, picture"
 	@echo "make test        run the tests"
 	@echo "make check       lint, types and structure"
 	@echo "make bench       speed of wattbench itself"
+	@echo "make bench-truth measured joules beside a truth; TRUTH=DIR: records of a real meter"
 
 $(VENV)/run.stamp: pyproject.toml
 	@command -v uv >/dev/null 2>&1 && uv venv -q --allow-existing --python $(PYTHON) $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -31,7 +32,7 @@ quickstart: $(VENV)/run.stamp
 	@$(BIN)/wattbench plot frontier --runs latest --db $(RESULTS)/wattbench.sqlite --out $(RESULTS)/frontier.png
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -41,6 +42,9 @@ check: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python tests/bench.py
+
+bench-truth: $(VENV)/dev.stamp
+	@$(BIN)/python tests/bench_truth.py $(if $(TRUTH),--truth "$(TRUTH)")
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -36,9 +36,10 @@ def emulated_run(
     engine: sa.Engine,
     workload: Workload,
     *,
-    concurrency: int,
+    concurrency: int | None,
     seed: int,
     run_id: str = "run",
+    rate_per_s: float | None = None,
     virtual: bool = True,
     fault: str | None = None,
     sensor: EmulatedMeterOptions | None = None,
@@ -71,7 +72,9 @@ def emulated_run(
         )
         meter_context = PluginContext(hardware=context.hardware, seed=seed, backend=backend)
         meter = EmulatedMeter(sensor or EmulatedMeterOptions(), meter_context)
-        plan = RunPlan(record=record, workload=workload, concurrency=concurrency)
+        plan = RunPlan(
+            record=record, workload=workload, concurrency=concurrency, rate_per_s=rate_per_s
+        )
         await execute(plan, backend, [meter], writer, LiveState(), virtual=virtual)
         await backend.close()
 

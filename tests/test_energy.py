@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traces import counter_trace, power_trace
 
+from wattbench.core.energy import FloatArray
 from wattbench.core.errors import InsufficientCoverage
 from wattbench.energy import add, attribute, cumulative, measure, pool
 
@@ -52,6 +53,144 @@ def test_counter_at_constant_power_is_exact(start_s: float, length_s: float, wat
     assert measured.energy_joules == pytest.approx(watts * length_s, rel=1e-9)
 
 
+def piecewise_joules(time_s: FloatArray, watts: FloatArray, start_s: float, end_s: float) -> float:
+    """Energy of power that is linear between knots, from the antiderivative of each piece."""
+    total = 0.0
+    for left, right, low, high in zip(time_s, time_s[1:], watts, watts[1:], strict=False):
+        begin, end = max(left, start_s), min(right, end_s)
+        if end > begin:
+            slope = (high - low) / (right - left)
+            middle = (begin + end) / 2
+            total += (low + slope * (middle - left)) * (end - begin)
+    return total
+
+
+KNOTS = st.lists(st.tuples(st.floats(0.01, 2.5), st.floats(0, 1000)), min_size=3, max_size=30)
+PART = st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda p: abs(p[0] - p[1]) > 1e-3)
+
+
+@given(knots=KNOTS, part=PART, window_s=st.sampled_from([0.0, 0.025, 0.1, 1.0]))
+def test_power_that_is_linear_between_samples_is_exact(
+    knots: list[tuple[float, float]], part: tuple[float, float], window_s: float
+) -> None:
+    """To 1e-9, wherever the window's edges fall; a known lag of the sensor is taken out."""
+    time_s = np.cumsum([gap for gap, _ in knots])
+    watts = np.array([power for _, power in knots])
+    inner_s = time_s[-1] - window_s / 2 - time_s[0]
+    start_s, end_s = (time_s[0] + share * inner_s for share in sorted(part))
+    if inner_s <= 0:
+        return
+    late = power_trace(time_s + window_s / 2, watts, averaging_window_s=window_s or None)
+    if start_s < late.time_s[0]:
+        start_s = float(late.time_s[0])
+    if end_s - start_s < 1e-3:
+        return
+    truth = piecewise_joules(time_s, watts, start_s, end_s)
+    assert measure(late, start_s, end_s).energy_joules == pytest.approx(truth, rel=1e-9, abs=1e-6)
+
+
+@given(rate=st.floats(-20, 20), length_s=st.floats(2.5, 8.5), window_s=st.floats(0.05, 2.0))
+def test_a_ramp_through_a_trailing_mean_is_exact_up_to_the_last_sample(
+    rate: float, length_s: float, window_s: float
+) -> None:
+    """A mean over the last w of a ramp is the ramp w/2 ago; the last mean reaches to its stamp."""
+    time_s = np.linspace(0.0, 10.0, 101)
+    trace = power_trace(time_s, 400 + rate * (time_s - window_s / 2), averaging_window_s=window_s)
+    start_s = 10.0 - length_s
+    truth = length_s * (400 + rate * (10.0 + start_s) / 2)
+    assert measure(trace, start_s, 10.0).energy_joules == pytest.approx(truth, rel=1e-9)
+
+
+@given(watts=SECOND_WATTS, part=PART)
+def test_held_power_stands_until_the_next_sample(
+    watts: list[float], part: tuple[float, float]
+) -> None:
+    """A last-value sensor: a sum of rectangles."""
+    start_s, end_s = (10 * share for share in sorted(part))
+    trace = power_trace(np.arange(11.0), watts, interpolation="hold")
+    overlap_s = np.minimum(np.arange(1.0, 11.0), end_s) - np.maximum(np.arange(10.0), start_s)
+    truth = float((np.array(watts[:-1]) * np.maximum(0.0, overlap_s)).sum())
+    assert measure(trace, start_s, end_s).energy_joules == pytest.approx(truth, rel=1e-9, abs=1e-6)
+
+
+def test_repeated_values_are_measurements() -> None:
+    """A power that stands, steps and stands again: dropping repeats would make a ramp of it."""
+    time_s = np.linspace(0.0, 10.0, 501)
+    watts = np.where(time_s < 5.0, 100.0, 400.0)
+    for period_s in (None, 0.1):
+        trace = power_trace(time_s, watts, update_period_s=period_s)
+        assert measure(trace, 0.0, 10.0).energy_joules == pytest.approx(2500.0, rel=0.01)
+
+
+def polled_counter_error_joules(
+    phase_s: float, poll_s: float, start_s: float, end_s: float, told: bool
+) -> float:
+    """Error for power that ramps from 0 by 50 W/s, counted every 0.1 s and read every poll_s."""
+    polls_s = np.arange(phase_s, 15.0, poll_s)
+    update_s = np.floor((polls_s - 0.0137) / 0.1) * 0.1 + 0.0137
+    trace = counter_trace(polls_s, 25.0 * update_s**2, update_period_s=0.1 if told else None)
+    truth = 25.0 * (end_s**2 - start_s**2)
+    return measure(trace, start_s, end_s).energy_joules - truth
+
+
+@given(phase_s=st.floats(0.02, 0.1), start_s=st.floats(1, 5), length_s=st.floats(1, 8))
+def test_a_polled_counter_is_read_where_it_updated(
+    phase_s: float, start_s: float, length_s: float
+) -> None:
+    """Half a poll in front of the first read of each value; half a period if polled slower."""
+    end_s = start_s + length_s
+    # Fast polling: an update is known to ± half a poll, 10 ms.
+    for told in (False, True):
+        error = polled_counter_error_joules(phase_s, 0.02, start_s, end_s, told)
+        assert abs(error) <= 50 * (end_s + start_s) * 0.0101
+    # Slow polling: to ± half a period.
+    error = polled_counter_error_joules(phase_s, 0.37, start_s, end_s, True)
+    assert abs(error) <= 50 * (end_s + start_s) * 0.0501 + 50 * 0.37**2 / 4
+
+
+def test_moving_updates_back_takes_out_the_bias() -> None:
+    """Over all phases the error averages out; stamps of the reader as they are would be late."""
+    phases = np.linspace(0.02, 0.12, 41)
+    for poll_s, bias_s in ((0.02, 0.01), (0.37, 0.05)):
+        errors = [polled_counter_error_joules(p, poll_s, 2.5, 9.7, True) for p in phases]
+        late = 50 * (9.7 - 2.5) * bias_s
+        assert abs(np.mean(errors)) < 0.15 * late, poll_s
+
+
+def test_a_sensor_that_stamps_its_updates_is_taken_at_its_word() -> None:
+    """No correction of stamps that are the sensor's own, though values repeat."""
+    time_s = np.arange(0.0, 10.01, 0.1)
+    energy = np.repeat(25.0 * time_s[::5] ** 2, 5)[: len(time_s)]
+    trace = counter_trace(time_s, energy, update_period_s=0.5, stamped_by="sensor")
+    assert measure(trace, 1.0, 9.0).energy_joules == pytest.approx(25.0 * 80.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("missing_s", [2.2, 2.9])
+def test_a_counter_that_may_have_gone_round_unseen_is_refused(missing_s: float) -> None:
+    """100 W on a counter of 150 J, not read for a while: whether it fell or not says nothing."""
+    time_s = np.concatenate([np.arange(0.0, 5.0, 0.1), np.arange(5.0 + missing_s, 12.0, 0.1)])
+    trace = counter_trace(time_s, (5.0 + 100.0 * time_s) % 150.0, wrap_joules=150.0)
+    with pytest.raises(InsufficientCoverage, match="once more") as caught:
+        measure(trace, 0.5, 9.5)
+    assert caught.value.reason == "counter_reset"
+
+
+@given(
+    watts=st.floats(20, 700),
+    begin=st.floats(0, 1),
+    window=st.tuples(st.floats(0.5, 20.0), st.floats(21.0, 39.0)),
+)
+def test_a_wrap_anywhere_changes_nothing(
+    watts: float, begin: float, window: tuple[float, float]
+) -> None:
+    """A counter with a range of 5000 J gives what one without gives."""
+    time_s = np.arange(0.0, 40.05, 0.1)
+    energy = 5000.0 * begin + watts * time_s
+    plain = measure(counter_trace(time_s, energy), *window)
+    wrapped = measure(counter_trace(time_s, energy % 5000.0, wrap_joules=5000.0), *window)
+    assert wrapped.energy_joules == pytest.approx(plain.energy_joules, rel=1e-9)
+
+
 def test_wrap_is_mended_only_when_unambiguous() -> None:
     """A counter that wraps at 1000 J goes on; one that falls without a range is a reset."""
     time_s = np.arange(11.0)
@@ -80,6 +219,14 @@ def test_gap_spoils_the_window_that_holds_it() -> None:
     assert measure(trace, 6.0, 8.0).energy_joules == pytest.approx(200.0)
     with pytest.raises(InsufficientCoverage, match="no sample for 4 s"):
         measure(trace, 1.0, 7.0)
+
+
+def test_a_slow_sensor_has_longer_gaps() -> None:
+    """Three update periods are no gap."""
+    trace = power_trace([0.0, 5, 10, 15, 29, 34], [100.0] * 6, update_period_s=5.0)
+    assert measure(trace, 0.0, 34.0).energy_joules == pytest.approx(3400.0)
+    with pytest.raises(InsufficientCoverage, match="limit 12 s"):
+        measure(power_trace(trace.time_s, trace.power_watts, update_period_s=4.0), 0.0, 34.0)
 
 
 def test_failed_reads_are_not_zero() -> None:

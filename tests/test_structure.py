@@ -31,6 +31,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "backends": {"core", "plugins", "hardware", "emulator"},
     "meters": {"core", "plugins", "hardware", "emulator"},
     "store": {"core"},
+    "interchange": {"core"},
     "metrics": {"core", "energy", "stats"},
     "checks": {"core", "energy", "stats", "metrics"},
     "results": {"core", "energy", "stats", "metrics", "checks"},

@@ -19,6 +19,11 @@ from wattbench.core.errors import DocumentError, did_you_mean
 ModelT = TypeVar("ModelT", bound=pydantic.BaseModel)
 KeyPath = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
+MAX_DIGITS = 40
+"""No whole number of a document has more; Python refuses to read or print thousands."""
+_MAPPING = "must be a mapping of keys"
+_REWORDED = {"model_type": _MAPPING, "model_attributes_type": _MAPPING}
+"""Messages that speak of Python's objects, by pydantic's name of the error."""
 
 
 class Document(pydantic.BaseModel):
@@ -40,6 +45,16 @@ class _Loader(yaml.SafeLoader):
             line = self.line + 1
             raise yaml.YAMLError(f"line {line}: aliases (*name) are not allowed")
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Refuse what does not fit its type, which PyYAML answers with any error of Python."""
+        if node.tag.endswith(":int") and len(str(node.value)) > MAX_DIGITS:
+            raise yaml.YAMLError(f"{_place(node)}: a number of {len(node.value)} digits")
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, LookupError, TypeError, OverflowError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.YAMLError(f"{_place(node)}: {_short(node.value)} is no {kind}") from error
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -67,18 +82,24 @@ def find_document(folder: str, name_or_path: str, what: str) -> Path:
         DocumentError: If there is neither, with the nearest shipped name.
     """
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise DocumentError(f"{what} file {name_or_path!r} does not exist")
-        return path
     shipped = shipped_folder(folder) / f"{name_or_path}.yaml"
-    if shipped.is_file() and shipped.parent == shipped_folder(folder):
-        return shipped
+    try:
+        if path.is_file():
+            return path
+        if path.suffix in (".yaml", ".yml"):
+            raise DocumentError(f"{what} file {_short(name_or_path)} does not exist")
+        if shipped.parent == shipped_folder(folder) and shipped.is_file():
+            return shipped
+    except OSError as error:
+        raise DocumentError(
+            f"{what} {_short(name_or_path)} cannot be looked up: {error.strerror}; give a shipped "
+            f"name or the path of a .yaml file"
+        ) from error
     known = shipped_names(folder)
     hint = did_you_mean(name_or_path, known)
     raise DocumentError(
-        f"unknown {what} {name_or_path!r}{hint} (shipped: {', '.join(known)}; or the path of a "
-        f".yaml file)"
+        f"unknown {what} {_short(name_or_path)}{hint} (shipped: {', '.join(known)}; or the path of "
+        f"a .yaml file)"
     )
 
 
@@ -94,14 +115,7 @@ def load_document(path: Path, model: type[ModelT]) -> ModelT:
         DocumentError: Unreadable file, broken YAML, unknown key or impossible value.
     """
     try:
-        raw = path.read_bytes()
-        text = raw.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DocumentError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    if len(raw) > MAX_BYTES:
-        raise DocumentError(f"{path}: {len(raw)} bytes are too many for a {model.__name__} file")
-    try:
-        data, lines = _parse(text)
+        data, lines = _parse(_text(path))
     except yaml.YAMLError as error:
         raise DocumentError(f"{path}: is not YAML: {_one_line(error)}") from error
     except RecursionError as error:
@@ -112,6 +126,17 @@ def load_document(path: Path, model: type[ModelT]) -> ModelT:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
         raise DocumentError(_explain(path, model, error, lines)) from error
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise DocumentError(f"{path}: more than {MAX_BYTES} bytes are too many for such a file")
+        return raw.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DocumentError(f"{path}: cannot be read as UTF-8 text: {error}") from error
 
 
 def _parse(text: str) -> tuple[Any, dict[KeyPath, int]]:
@@ -127,13 +152,19 @@ def _parse(text: str) -> tuple[Any, dict[KeyPath, int]]:
 
 
 def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-    """Line of every key, from 1; refuses duplicate keys, which YAML would silently drop."""
+    """Line of every key, from 1.
+
+    Refuses duplicate keys, which YAML would silently drop, and keys that are no plain text.
+    """
     yield path, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or not key.tag.endswith(":str"):
+                what = _short(key.value) if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
+                raise yaml.YAMLError(f"{_place(key)}: a key must be plain text, not {what}")
             if key.value in seen:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: key {key.value!r} twice")
+                raise yaml.YAMLError(f"{_place(key)}: key {_short(key.value)} twice")
             seen.add(key.value)
             yield from _lines(value, (*path, key.value))
             yield (*path, key.value), key.start_mark.line + 1
@@ -147,23 +178,32 @@ def _explain(
 ) -> str:
     # A misspelt key shows as two errors, one unknown and one missing; the unknown one helps.
     first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
-    known_path = _without_union_tags(first["loc"], lines)
-    line = lines.get(known_path, lines.get(known_path[:-1], 1))
-    key = ".".join(str(part) for part in known_path) or "the document"
+    written = _as_written(first["loc"], lines)
+    line = lines.get(written, 1)
     if first["type"] == "extra_forbidden":
-        valid = _valid_keys(model, known_path[:-1])
-        hint = did_you_mean(str(known_path[-1]), valid)
-        return f"{path}:{line}: unknown key {key!r}{hint} (valid: {', '.join(valid)})"
-    value = "" if first["type"] == "missing" else f" = {_short(first['input'])}"
-    missing_key = ".".join(str(part) for part in first["loc"])
-    key = missing_key if first["type"] == "missing" else key
-    return f"{path}:{line}: {key}{value}: {first['msg'].removeprefix('Value error, ')}"
+        valid = _valid_keys(model, written[:-1])
+        hint = did_you_mean(str(written[-1]), valid)
+        return f"{path}:{line}: unknown key {_dotted(written)!r}{hint} (valid: {', '.join(valid)})"
+    if first["type"] == "missing":
+        missing = _dotted((*written, first["loc"][-1]))
+        return f"{path}:{line}: {missing}: {first['msg']}"
+    message = _REWORDED.get(first["type"], first["msg"].removeprefix("Value error, "))
+    key = _dotted(written) or "the document"
+    return f"{path}:{line}: {key} = {_short(first['input'])}: {message}"
 
 
-def _without_union_tags(loc: KeyPath, lines: dict[KeyPath, int]) -> KeyPath:
+def _as_written(loc: KeyPath, lines: dict[KeyPath, int]) -> KeyPath:
     """Pydantic's location without the names of union members, which the file does not have."""
-    written = {part for path in lines for part in path}
-    return tuple(part for part in loc if part in written)
+    written: KeyPath = ()
+    for part in loc:
+        if (*written, part) in lines:
+            written = (*written, part)
+    return written
+
+
+def _dotted(path: KeyPath) -> str:
+    text = ".".join(str(part) for part in path)
+    return text if len(text) <= 200 else text[:199] + "…"
 
 
 def _valid_keys(model: type[pydantic.BaseModel], path: KeyPath) -> list[str]:
@@ -192,10 +232,15 @@ def _walk(schema: dict[str, Any], root: dict[str, Any], path: KeyPath) -> list[d
     return _walk(child, root, rest) if isinstance(child, dict) else []
 
 
+def _place(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
+
+
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
 def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:299] + "…"

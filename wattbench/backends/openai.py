@@ -21,6 +21,7 @@ import json
 import math
 import os
 import re
+import socket
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -160,7 +161,7 @@ class OpenAIBackend:
             engine=f"openai ({server})" if server else "openai",
             tokens_source="usage",
             mode=Mode(),
-            on_client_host=_is_loopback(self._options.url),
+            on_client_host=_on_this_machine(self._options.url),
             detail={"url": self._url, "api": self._options.api},
         )
 
@@ -327,9 +328,15 @@ def _without_query(url: str) -> str:
     return urlunsplit(urlsplit(url)._replace(query="", fragment=""))
 
 
-def _is_loopback(url: str) -> bool:
+def _on_this_machine(url: str) -> bool:
+    """Whether the host of a URL is one of this machine's own names or addresses."""
+    import psutil
+
     host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    if host in ("localhost", "0.0.0.0", socket.gethostname()) or host.startswith("127."):  # noqa: S104
+        return True
+    addresses = [each for found in psutil.net_if_addrs().values() for each in found]
+    return host in {address.address.partition("%")[0] for address in addresses}
 
 
 def _has_valid_port(parts: SplitResult) -> bool:

@@ -18,7 +18,7 @@ from wattbench.core.result import Finding, Severity
 from wattbench.core.run import RawRun
 from wattbench.energy import cleaned, cumulative, negative_reads, values_of, zero_reads
 from wattbench.energy.integrate import MAX_GAP_S
-from wattbench.metrics import PointFacts
+from wattbench.metrics import PointFacts, power_limit_watts
 
 LOST_FRACTION = 0.06
 """Share of reads without a value from which readings count as lost; jitter loses fewer."""
@@ -82,7 +82,7 @@ def check_meters(point: PointFacts) -> Iterator[Finding]:
         for trace in run.raw.traces:
             if trace.domain.name not in used or run.raw.status == "interrupted":
                 continue
-            watched = _Watched(raw=run.raw, trace=trace, limit_watts=_limit_watts(run.raw))
+            watched = _Watched(raw=run.raw, trace=trace, limit_watts=power_limit_watts(run.raw))
             for check in METER_CHECKS:
                 for code, severity, message in check(watched):
                     # A device's power says again what its counter said already.
@@ -91,12 +91,6 @@ def check_meters(point: PointFacts) -> Iterator[Finding]:
                         seen.add((code, trace.domain.name))
                         text = f"{trace.domain.name}: {message}"
                         yield Finding(code=code, severity=severity, scope="energy", message=text)
-
-
-def _limit_watts(raw: RawRun) -> float | None:
-    power = raw.record.hardware.get("power")
-    tdp = power.get("tdp") if isinstance(power, dict) else None
-    return float(str(tdp["high"] or tdp["value"])) if isinstance(tdp, dict) else None
 
 
 def _gap_limit_s(watched: _Watched) -> float:

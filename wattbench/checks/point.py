@@ -15,7 +15,16 @@ from wattbench.checks.meters import check_meters
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
 from wattbench.core.result import Finding, Scope, Severity, Verdict
 from wattbench.core.run import RawRun
-from wattbench.metrics import QUANTILES, PointFacts, RunFacts, pooled
+from wattbench.energy.aliasing import AliasRisk, alias_risk
+from wattbench.metrics import (
+    QUANTILES,
+    PointFacts,
+    RunFacts,
+    load_periods_s,
+    pooled,
+    power_limit_watts,
+)
+from wattbench.metrics.run import DomainEnergy
 from wattbench.stats import needed_for_quantile
 
 MIN_WINDOW_S = 10.0
@@ -26,8 +35,12 @@ STEADY_FRACTION = 0.2
 """Difference between the halves of a window from which load counts as not steady."""
 FAILED_FRACTION = 0.05
 """Share of failed requests from which latency means nothing: the failures are the slow ones."""
+OVERLOAD_FRACTION = 0.05
+"""Share of requests without a slot at the end from which arrivals outran the engine."""
 LAG_LIMIT_S = 0.005
 """Lateness of the client's own event loop (p99) from which latency stamps are in doubt [s]."""
+HIDDEN_FRACTION = 0.02
+"""Half-width of what a sensor does not see, over the energy, from which it must be said."""
 RESIDUAL_FRACTION = 0.05
 """Difference between a counter and the integral of power from which one of them is wrong."""
 TDP_RATIO = 1.1
@@ -136,9 +149,10 @@ def _steadiness(point: PointFacts) -> Iterator[Finding]:
     drifts = [ratio for ratio in halves if ratio is not None]
     worst = max(drifts, key=lambda ratio: abs(np.log(ratio)), default=1.0)
     if abs(np.log(worst)) > np.log1p(STEADY_FRACTION):
+        times = f"{worst:.2f} times" if 1e-3 < worst < 1e3 else "all or none of"
         message = (
-            f"The second half of a window gave {worst:.2f} times the tokens of the first; load or "
-            f"engine had not settled. Lengthen the warm-up or the window."
+            f"The second half of a window gave {times} the tokens of the first; load or engine "
+            f"had not settled, or it stalled. Lengthen the warm-up or the window."
         )
         yield _finding("not_steady", "warning", "both", message)
 
@@ -148,7 +162,24 @@ def _half_ratio(run: RunFacts) -> float | None:
     first, second = (
         pooled(part).output_tokens for part in (run.parts[:middle], run.parts[middle:])
     )
-    return second / first if first and second else None
+    if not first and not second:
+        return None
+    return second / first if first and second else (np.inf if second else 1e-9)
+
+
+def _overload(point: PointFacts) -> Iterator[Finding]:
+    """``overloaded``: arrivals outran the engine, so waiting grew with the length of the run."""
+    for raw in _raw(point):
+        unsent = [e.detail.get("unsent") for e in raw.events if e.kind == "drain_end"]
+        waiting = int(str(unsent[0] or 0)) if unsent else 0
+        if waiting > max(3, OVERLOAD_FRACTION * len(raw.requests)):
+            message = (
+                f"{waiting} requests still waited for a slot at the end, {len(raw.requests)} had "
+                f"one: the load arrives faster than it is served, and latency tells how long the "
+                f"run was. Lower arrivals.rate_per_s."
+            )
+            yield _finding("overloaded", "error", "performance", message)
+            return
 
 
 def _client(point: PointFacts) -> Iterator[Finding]:
@@ -238,30 +269,63 @@ def _modelled(point: PointFacts) -> Iterator[Finding]:
 
 
 def _window_length(point: PointFacts) -> Iterator[Finding]:
-    """``window_too_short``: the meter's update period needs a longer window."""
+    """``window_too_short``: the energy asks for more time, all repeats together."""
+    known = [r for r in point.runs if r.window and not isinstance(r.headline, Unmeasured)]
+    if not known:
+        return
+    periods = [d.domain.update_period_s or 0.0 for d in known[0].domains if d.used]
+    needed_s = max(MIN_WINDOW_S, max(periods, default=0.0) / (2.45 * EDGE_FRACTION))
+    measured_s = sum(run.window.duration_s for run in known if run.window)
+    if measured_s < needed_s:
+        message = (
+            f"{measured_s:.1f} s were measured, the energy asks for {needed_s:.0f} s. Raise "
+            f"measure.duration_s in the workload, or add --repeats."
+        )
+        yield _finding("window_too_short", "warning", "energy", message)
+
+
+def _alias(point: PointFacts) -> Iterator[Finding]:
+    """``alias_risk``: a sensor that looks at part of the time is in step with the load."""
     for run in point.runs:
-        if run.window is None or isinstance(run.headline, Unmeasured):
-            continue
-        periods = [d.domain.update_period_s or 0.0 for d in run.domains if d.used]
-        needed_s = max(MIN_WINDOW_S, max(periods, default=0.0) / (2.45 * EDGE_FRACTION))
-        if run.window.duration_s < needed_s:
-            message = (
-                f"The window of {run.window.duration_s:.1f} s is shorter than the {needed_s:.0f} s "
-                f"that its energy asks for. Raise measure.duration_s in the workload."
-            )
-            yield _finding("window_too_short", "warning", "energy", message)
-            return
+        for found in run.domains:
+            domain, gross = found.domain, found.gross
+            share, period_s = domain.coverage_fraction, domain.update_period_s
+            if not found.used or run.window is None or share == 1.0 or period_s is None:
+                continue
+            duration_s = run.window.duration_s
+            risks = [
+                (load_s, alias_risk(load_s, period_s, share, duration_s))
+                for load_s in load_periods_s(run.raw, run.window)
+            ]
+            locked = [(load_s, risk) for load_s, risk in risks if risk.at_risk]
+            hidden = 0.0
+            if isinstance(gross, EnergyMeasurement):
+                hidden = gross.coverage_half_width_joules / max(gross.energy_joules, 1e-9)
+            if locked or hidden > HIDDEN_FRACTION:
+                yield _finding("alias_risk", "warning", "energy", _alias_message(found, locked))
+                return
+
+
+def _alias_message(found: DomainEnergy, locked: list[tuple[float, AliasRisk]]) -> str:
+    domain = found.domain
+    looks = f"{domain.name} looks at a part of every {(domain.update_period_s or 0.0) * 1e3:.0f} ms"
+    if not locked:
+        return f"{looks}, and its readings beat with the load; the interval is wide because of it."
+    load_s, risk = locked[0]
+    return (
+        f"{looks}; the load repeats every {load_s * 1e3:.1f} ms, {risk.load_count} times in "
+        f"{risk.sensor_count} of its periods, so the error does not average out. Change the "
+        f"concurrency or the lengths, or use an energy counter."
+    )
 
 
 def _impossible_power(point: PointFacts) -> Iterator[Finding]:
     """``above_1.1_tdp``: more power than the machine can draw."""
-    power = point.runs[0].raw.record.hardware.get("power")
-    tdp = power.get("tdp") if isinstance(power, dict) else None
-    headline = point.runs[0].headline
-    if not isinstance(tdp, dict) or not isinstance(headline, EnergyMeasurement):
+    limit_watts, headline = power_limit_watts(point.runs[0].raw), point.runs[0].headline
+    if limit_watts is None or not isinstance(headline, EnergyMeasurement):
         return
     mean_watts = headline.energy_joules / headline.duration_s / max(1, len(headline.devices))
-    limit_watts = TDP_RATIO * float(str(tdp["high"] or tdp["value"]))
+    limit_watts *= TDP_RATIO
     if mean_watts > limit_watts:
         message = (
             f"Mean power of {mean_watts:.0f} W per device is above {TDP_RATIO} times its design "
@@ -307,6 +371,7 @@ CHECKS: tuple[Check, ...] = (
     _lengths,
     _percentiles,
     _steadiness,
+    _overload,
     _client,
     _random_weights,
     _emulated,
@@ -316,6 +381,7 @@ CHECKS: tuple[Check, ...] = (
     _elsewhere,
     _modelled,
     _window_length,
+    _alias,
     _impossible_power,
     _no_idle,
     _two_paths,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -95,6 +96,9 @@ class Batch:
         return None
 
     async def _all_runs(self, console: Console | None) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         view = ProgressView(console, self.workload, len(self.points) * self.repeats)
         try:
             with view.opening() if console else nullcontext():

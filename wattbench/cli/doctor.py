@@ -37,7 +37,7 @@ def _examine(group: Group) -> list[dict[str, Any]]:
     for name in plugins.names(group):
         plugin = plugins.find(group, name)
         reason = plugin.availability()
-        about = (plugin.__doc__ or "").strip().partition("\n")[0]
+        about = (plugin.__doc__ or "").strip().partition("\n")[0].replace("``", "")
         rows.append({"name": name, "usable": reason is None, "reason": reason, "about": about})
     return rows
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from wattbench import plugins
 from wattbench.cli.options import database_option, json_option
-from wattbench.cli.tables import console
+from wattbench.cli.tables import console, fits
 from wattbench.hardware import load_profile, profile_names
 from wattbench.hardware.detect import NAME as LOCAL_CPU
 from wattbench.hardware.detect import cpu_title
@@ -87,12 +87,20 @@ def _plugin_rows(group: Group) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "about": (plugin.__doc__ or "").strip().partition("\n")[0],
+                "about": _plain((plugin.__doc__ or "").strip().partition("\n")[0]),
                 "unavailable": plugin.availability(),
-                "options": describe_options(plugin.Options),
+                "options": [
+                    option | {"help": _plain(option["help"])}
+                    for option in describe_options(plugin.Options)
+                ],
             }
         )
     return rows
+
+
+def _plain(docstring: str) -> str:
+    """Without the marks of the documentation tool that docstrings are written for."""
+    return docstring.replace("``", "")
 
 
 def _print(topic: str, rows: list[dict[str, Any]]) -> None:
@@ -116,10 +124,16 @@ def _print(topic: str, rows: list[dict[str, Any]]) -> None:
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for key in rows[0]:
-        table.add_column(key, no_wrap=key == "run_id")
+        table.add_column(key)
     for row in rows:
         table.add_row(*(escape(_text(value)) for value in row.values()))
-    out.print(table)
+    if fits(out, table):
+        out.print(table)
+        return
+    for row in rows:
+        name, *others = ((key, _text(value)) for key, value in row.items())
+        about = " · ".join(f"[dim]{key}[/] {escape(text)}" for key, text in others if text)
+        out.print(f"[bold]{escape(name[1])}[/]\n    {about}", soft_wrap=True)
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "Measure a workload: joules per token, latency, and how sure both are.",
     "list": "What there is: stored runs, backends, meters, workloads, hardware.",
     "show": "Conclude again from the raw records of stored runs.",
+    "energy": "Joules of a window from a log of power or of an energy counter.",
     "check": "May the numbers of a stored run be trusted? Verdicts and findings from raw samples.",
     "plot": "Draw stored runs.",
     "emulate": "Serve an emulated machine: OpenAI API, Prometheus metrics, and its exact truth.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 import click
@@ -15,6 +16,8 @@ from wattbench.core.errors import WattbenchError
 from wattbench.results import PointResult, document, evaluate
 from wattbench.store import connect, load_run
 
+MAX_CONCURRENCY = 100_000
+
 
 def _concurrencies(
     _context: click.Context, _option: click.Parameter, text: str | None
@@ -25,8 +28,8 @@ def _concurrencies(
         values = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,4") from None
-    if min(values) < 1 or len(set(values)) < len(values):
-        raise click.BadParameter(f"{text!r}: each number once, from 1 up")
+    if not 1 <= min(values) <= max(values) <= MAX_CONCURRENCY or len(set(values)) < len(values):
+        raise click.BadParameter(f"{text!r}: each number once, from 1 to {MAX_CONCURRENCY}")
     return values
 
 
@@ -79,7 +82,7 @@ def _devices(
     show_default=True,
     help="Runs of each operating point.",
 )
-@click.option("--seed", type=click.IntRange(0), help="Seed.  [default: the workload's]")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed.  [default: the workload's]")
 @click.option("--tag", help="A mark to find the runs by.")
 @database_option
 @json_option
@@ -110,13 +113,17 @@ def command(
     points = _report(batch, as_json=as_json)
     if isinstance(stopped, WattbenchError):
         raise stopped
+    if stopped is not None and not batch.run_ids:
+        raise WattbenchError("interrupted before anything was measured")
     if stopped is not None:
-        raise WattbenchError(
-            f"interrupted. What was measured is kept: "
-            f"`wattbench show {batch.batch_id} --db {batch.database}`"
-        )
+        raise WattbenchError(f"interrupted. What was measured is kept: `{_show_line(batch)}`")
     if must_be_valid:
         require_valid(points)
+
+
+def _show_line(batch: Batch) -> str:
+    """The command that shows these runs again, to be pasted."""
+    return shlex.join(["wattbench", "show", batch.batch_id, "--db", batch.database])
 
 
 def _console(*, show: bool) -> Console | None:
@@ -139,5 +146,5 @@ def _report(batch: Batch, *, as_json: bool) -> list[PointResult]:
     answered = [point for point in points if any(run.raw.requests for run in point.facts.runs)]
     if answered:
         print_points(answered)
-        click.echo(f"\nDatabase: {batch.database}\nRuns:     wattbench show {batch.batch_id}")
+        click.echo(f"\nDatabase: {batch.database}\nAgain:    {_show_line(batch)}")
     return points

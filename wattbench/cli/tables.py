@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from wattbench.core.errors import WattbenchError
 from wattbench.core.result import Estimate, Finding
 from wattbench.metrics import LATENCIES, QUANTILES, PointFacts
 from wattbench.results import PointResult
+from wattbench.stats import needed_for_quantile
 
 POINTS_PER_TABLE = 4
 PLAIN_WIDTH = 140
 """Width where there is no terminal that tells [characters]."""
+WITHHELD = "too_few_samples"
 STYLES = {"valid": "green", "doubtful": "yellow", "invalid": "red"}
 MARKS = {"error": "[red]✗[/]", "warning": "[yellow]![/]", "info": "[blue]i[/]"}
 LATENCY_TITLES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "itl_s": "ITL", "e2e_s": "E2E"}
@@ -36,15 +41,25 @@ RATIO_ROWS = (
 
 def console() -> Console:
     """Standard output as a rich console, wide where nothing limits it."""
-    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+    return Console(emoji=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+
+
+def fits(out: Console, table: Table) -> bool:
+    """Whether a table can be printed without breaking or cutting a cell."""
+    unlimited = out.options.update(width=10_000)
+    return Measurement.get(out, unlimited, table).maximum <= out.width
 
 
 def print_points(points: Sequence[PointResult]) -> None:
     """Print results: a table per few operating points, then what to know about them."""
     out = console()
-    for group in _groups(points):
-        out.print(_title(group[0].facts), soft_wrap=True)
-        out.print(_table(group))
+    for batch in _batches(points):
+        out.print(_title(batch[0].facts), soft_wrap=True)
+        begin = 0
+        while begin < len(batch):
+            end = begin + _count_that_fits(out, batch[begin:])
+            out.print(_table(batch[begin:end]))
+            begin = end
     _print_findings(out, points)
 
 
@@ -65,27 +80,27 @@ def require_valid(points: Sequence[PointResult]) -> None:
                 )
 
 
-def _groups(points: Sequence[PointResult]) -> list[list[PointResult]]:
-    """Points of one batch side by side, a few at a time."""
-    groups: list[list[PointResult]] = []
-    for point in points:
-        batch_id = point.facts.runs[0].raw.record.batch_id
-        last = groups[-1] if groups else []
-        same = last and last[0].facts.runs[0].raw.record.batch_id == batch_id
-        if same and len(last) < POINTS_PER_TABLE:
-            last.append(point)
-        else:
-            groups.append([point])
-    return groups
+def _batches(points: Sequence[PointResult]) -> list[Sequence[PointResult]]:
+    """Points by batch, in their order."""
+    by_batch = itertools.groupby(points, lambda point: point.facts.runs[0].raw.record.batch_id)
+    return [list(batch) for _, batch in by_batch]
+
+
+def _count_that_fits(out: Console, points: Sequence[PointResult]) -> int:
+    """How many of the first points can stand side by side; one at least."""
+    most = min(POINTS_PER_TABLE, len(points))
+    counts = (count for count in range(most, 1, -1) if fits(out, _table(points[:count])))
+    return next(counts, 1)
 
 
 def _table(points: Sequence[PointResult]) -> Table:
+    """Cells that do not fit even so are folded; an ellipsis would stand for an interval."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
     for point in points:
         record = point.facts.runs[0].raw.record
-        load = ", ".join(f"{key} {value}" for key, value in record.operating_point.items())
-        table.add_column(escape(load or "point"), no_wrap=True)
+        load = _short_load(record.operating_point, between=", ")
+        table.add_column(escape(load or "point"), overflow="fold")
     for title, cells in _rows(points):
         table.add_row(title, *cells)
     return table
@@ -172,19 +187,48 @@ def number(value: float) -> str:
 
 def _print_findings(out: Console, points: Sequence[PointResult]) -> None:
     """Each finding once, with the points that it touches."""
-    where: dict[Finding, list[str]] = {}
+    where: dict[Finding, list[PointResult]] = {}
     for point in points:
-        load = point.facts.runs[0].raw.record.operating_point
         for finding in point.findings:
-            where.setdefault(finding, []).append(_short_load(load))
+            if finding.code != WITHHELD:
+                where.setdefault(finding, []).append(point)
+    withheld = _withheld(points)
+    if withheld is not None:
+        where[withheld] = list(points)
     if not where:
         return
     out.print("\n[bold]Findings[/]")
     for finding in sorted(where, key=lambda f: list(MARKS).index(f.severity)):
-        at = "" if len(where[finding]) == len(points) else f" [dim]({', '.join(where[finding])})[/]"
+        touched = where[finding]
+        at = "" if len(touched) == len(points) else f" [dim]({escape(_loads(touched))})[/]"
         message = escape(finding.message)
         out.print(f" {MARKS[finding.severity]} [bold]{finding.code}[/]: {message}{at}")
 
 
-def _short_load(load: Mapping[str, Any]) -> str:
-    return " ".join(f"{key} {value}" for key, value in load.items())
+def _withheld(points: Sequence[PointResult]) -> Finding | None:
+    """One finding for what each point says of each percentile that its sample does not carry."""
+    found = [f for point in points for f in point.findings if f.code == WITHHELD]
+    if not found:
+        return None
+    parts = []
+    for label, share in QUANTILES.items():
+        lacking = [point for point in points if _lacks(point, label)]
+        if lacking:
+            parts.append(f"{label} takes {needed_for_quantile(share)} values ({_loads(lacking)})")
+    message = f"Percentiles are withheld: {'; '.join(parts)}. Measure longer or add --repeats."
+    return dataclasses.replace(found[0], message=message)
+
+
+def _lacks(point: PointResult, label: str) -> bool:
+    said = any(finding.code == WITHHELD for finding in point.findings)
+    estimates = [quantiles[label] for quantiles in point.facts.latencies.values()]
+    return said and any(estimate.value is None for estimate in estimates)
+
+
+def _loads(points: Sequence[PointResult]) -> str:
+    loads = (_short_load(point.facts.runs[0].raw.record.operating_point) for point in points)
+    return ", ".join(dict.fromkeys(load or "point" for load in loads))
+
+
+def _short_load(load: Mapping[str, Any], between: str = " ") -> str:
+    return between.join(f"{key} {value}" for key, value in load.items())

@@ -26,7 +26,7 @@ from wattbench.core.energy import FloatArray, Unmeasured
 
 MAX_VIF_RATIO = 30.0
 MIN_WINDOWS = 10
-MODEL_FRACTION = 0.2
+MODEL_FRACTION = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

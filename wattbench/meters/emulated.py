@@ -6,8 +6,6 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-
 from wattbench.core.energy import EnergyDomain
 from wattbench.core.errors import UsageError
 from wattbench.core.protocols import TraceSink
@@ -105,7 +103,8 @@ class EmulatedMeter:
             stamp_s = shown.time_s - self._origin_s
             self._sink.sample(counter.name, stamp_s, shown.energy_joules)
             self._sink.sample(power.name, stamp_s, shown.power_watts)
-            self._reported[index] = bool(np.isfinite(shown.power_watts[-1]))
+            # Neither missing nor a failed read that came as 0.
+            self._reported[index] = bool(shown.power_watts[-1] > 0)
             offset_s = float(stamp_s[-1]) - (sensor.update_s(last) - self._origin_s)
             if first == self._first[index] and abs(offset_s) > 1e-6:
                 self._sink.note("sensor_clock", domain=counter.name, offset_s=offset_s)

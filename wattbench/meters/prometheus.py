@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from wattbench.core.energy import EnergyDomain, Kind, Quantity
-from wattbench.core.errors import MeterError
+from wattbench.core.errors import MeterError, WattbenchError
 from wattbench.core.protocols import TraceSink
 from wattbench.meters.http_page import PageReader
 from wattbench.plugins import PluginContext, option
@@ -127,6 +127,7 @@ class PrometheusMeter:
         self._last_good_s: dict[str, float] = {}
         self._failed_since_s: float | None = None
         self._last_error = ""
+        self._broken: WattbenchError | None = None
         self._throttled = False
         self._clock_offset_s: dict[str, float] = {}
 
@@ -164,6 +165,8 @@ class PrometheusMeter:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
         self._reader.close()
+        if self._broken is not None:
+            raise self._broken
         if self._failed_since_s is not None:
             raise MeterError(
                 f"{self._reader.shown_url} has not answered since {self._failed_since_s:.1f} s of "
@@ -172,7 +175,7 @@ class PrometheusMeter:
 
     def _waiting_for(self, since_s: float) -> bool:
         """Whether a device that still could report has not done so since."""
-        if self._failed_since_s is not None:
+        if self._failed_since_s is not None or self._broken is not None:
             return False
         return any(self._last_good_s.get(d.name, 0.0) < since_s for d in self._domains.values())
 
@@ -283,7 +286,11 @@ class PrometheusMeter:
             due_s = max(due_s + self._period_s, self._sink.now_s())
             if self._stopping.wait(max(0.0, due_s - self._sink.now_s())):
                 return
-            self._read_once()
+            try:
+                self._read_once()
+            except WattbenchError as error:
+                self._broken = error
+                return
 
     def _read_once(self) -> None:
         """Read the page and hand on what it says; a device without a value gets a failed read."""
@@ -304,8 +311,9 @@ class PrometheusMeter:
                 value /= 1e3
             self._sink.sample(domain.name, [time_s], [value])
             if sample is not None:
-                self._last_good_s[domain.name] = time_s
                 self._note_clock(domain, sample)
+            if value > 0:  # neither missing nor a failed read that came as 0
+                self._last_good_s[domain.name] = time_s
         self._note_throttling(samples)
 
     def _note_clock(self, domain: EnergyDomain, sample: Sample) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from wattbench.core.errors import MeterError
+from wattbench.core.errors import WattbenchError
 from wattbench.core.protocols import TraceSink
 
 
@@ -26,7 +26,7 @@ class Sampler:
         self._read = read
         self._period_s = period_s
         self._stopping = threading.Event()
-        self._error: MeterError | None = None
+        self._error: WattbenchError | None = None
         self._thread: threading.Thread | None = None
 
     def start(self, sink: TraceSink) -> None:
@@ -44,7 +44,7 @@ class Sampler:
         """Take a last sample and end the thread.
 
         Raises:
-            MeterError: If a read failed since ``start``.
+            WattbenchError: If a read failed since ``start``, or its value could not be kept.
         """
         self._stopping.set()
         if self._thread is not None:
@@ -62,7 +62,7 @@ class Sampler:
                 return
             try:
                 self._sample()
-            except MeterError as error:
+            except WattbenchError as error:
                 self._error = error
                 return
 

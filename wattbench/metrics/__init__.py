@@ -1,7 +1,7 @@
 """Metrics: one declared table, computed from raw records and nothing else."""
 
 from wattbench.metrics.point import PointFacts, PooledDomain, point_facts
-from wattbench.metrics.run import RunFacts, Window, run_facts
+from wattbench.metrics.run import RunFacts, Window, load_periods_s, power_limit_watts, run_facts
 from wattbench.metrics.table import (
     LATENCIES,
     METRICS,
@@ -27,7 +27,9 @@ __all__ = [
     "RunFacts",
     "Totals",
     "Window",
+    "load_periods_s",
     "point_facts",
     "pooled",
+    "power_limit_watts",
     "run_facts",
 ]

@@ -182,7 +182,7 @@ def _relative_terms(
     if isinstance(energy, Unmeasured) or energy.energy_joules <= 0:
         return (), 0.0
     scale = energy.energy_joules
-    uniform = (*energy.gain_half_widths_joules, *energy.offset_half_widths_joules)
+    uniform = _uniform_terms(energy)
     return tuple(term / scale for term in uniform), energy.edge_joules / scale
 
 
@@ -227,10 +227,19 @@ def energy_estimate(energy: EnergyMeasurement | Unmeasured) -> Estimate:
         return Estimate(value=None, reason=energy.reason)
     low, high = additive_interval(
         energy.energy_joules,
-        uniform_half_widths=(*energy.gain_half_widths_joules, *energy.offset_half_widths_joules),
+        uniform_half_widths=_uniform_terms(energy),
         normal_sd=energy.edge_joules,
     )
     return Estimate(value=energy.energy_joules, low=max(0.0, low), high=high)
+
+
+def _uniform_terms(energy: EnergyMeasurement) -> tuple[float, ...]:
+    """Half-widths of all uniform terms of an energy [J]."""
+    return (
+        *energy.gain_half_widths_joules,
+        *energy.offset_half_widths_joules,
+        energy.coverage_half_width_joules,
+    )
 
 
 def _net(gross: EnergyMeasurement | Unmeasured, idle: EnergyMeasurement | Unmeasured) -> Estimate:
@@ -241,13 +250,13 @@ def _net(gross: EnergyMeasurement | Unmeasured, idle: EnergyMeasurement | Unmeas
         return Estimate(value=None, reason=idle.reason)
     stretch = gross.duration_s / idle.duration_s
     value = gross.energy_joules - idle.energy_joules * stretch
+    gains = zip(gross.gain_half_widths_joules, idle.gain_half_widths_joules, strict=True)
     low, high = additive_interval(
         value,
         uniform_half_widths=[
-            abs(g - i * stretch)
-            for g, i in zip(
-                gross.gain_half_widths_joules, idle.gain_half_widths_joules, strict=True
-            )
+            *(abs(ours - base * stretch) for ours, base in gains),
+            gross.coverage_half_width_joules,
+            idle.coverage_half_width_joules * stretch,
         ],
         normal_sd=float(np.hypot(gross.edge_joules, idle.edge_joules * stretch)),
     )
@@ -282,7 +291,10 @@ def _headline(runs: Sequence[RunFacts], energy: EnergyMeasurement | Unmeasured) 
     for group in charged:
         known = [d.idle for d in group if isinstance(d.idle, EnergyMeasurement)]
         missing = [d.idle for d in group if isinstance(d.idle, Unmeasured)]
-        idles.append(missing[0] if missing or not known else add(known))
+        if missing:
+            idles.append(missing[0])
+        elif known:
+            idles.append(add(known))
     net = _net(energy, _pooled_energy(idles))
     if isinstance(energy, EnergyMeasurement):
         return PooledDomain(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -13,6 +13,8 @@ from wattbench.core.energy import (
     KINDS,
     EnergyDomain,
     EnergyMeasurement,
+    FloatArray,
+    PowerTrace,
     Trace,
     Unmeasured,
     worst_kind,
@@ -28,11 +30,20 @@ from wattbench.energy import (
     cumulative,
     measure,
     phase_energy,
+    values_of,
 )
+from wattbench.energy.aliasing import alias_risk
 from wattbench.metrics.window import RequestLog, Totals
 
 PHASE_S = 0.5
 """Length of the windows from which prefill and decode are told apart [s]."""
+REGULAR_FRACTION = 0.2
+"""Standard deviation of the gaps between requests, over their mean, that is still a rhythm."""
+LOCKED_RATIO = 1.3
+"""Half-width given to a locked error over its bound for a rectangular load; power is none."""
+IDLE_PARTS = 3
+IDLE_FRACTION = 0.15
+"""Range of power over the parts of an idle stretch, relative to its mean, that is still idle."""
 PARTS = 10
 """A single run is cut into this many parts to see how much its ratios scatter."""
 
@@ -152,11 +163,88 @@ def _domain_energy(raw: RawRun, trace: Trace, window: Window | None) -> DomainEn
     no_idle = Unmeasured(
         reason="no_idle_baseline", message="the workload has no idle_s, so idle was not measured"
     )
-    gross = no_load if window is None else _measured(trace, window.start_s, window.end_s)
+    gross = no_load if window is None else _under_load(raw, trace, window)
     start_s, end_s = idle_s
-    idle = no_idle if start_s is None or end_s is None else _measured(trace, start_s, end_s)
+    idle = no_idle if start_s is None or end_s is None else _idle(trace, start_s, end_s)
     used = chosen is None or any(domain.covers(device) for device in chosen)
     return DomainEnergy(domain=domain, used=used, gross=gross, idle=idle)
+
+
+def _under_load(raw: RawRun, trace: Trace, window: Window) -> EnergyMeasurement | Unmeasured:
+    """Energy of the window; a sensor that looks at part of the time may beat with the load."""
+    found = _measured(trace, window.start_s, window.end_s)
+    if isinstance(found, Unmeasured) or trace.domain.coverage_fraction == 1.0:
+        return found
+    widths = [found.coverage_half_width_joules]
+    for period_s in load_periods_s(raw, window):
+        energy = measure(cleaned(trace), window.start_s, window.end_s, load_period_s=period_s)
+        widths += [energy.coverage_half_width_joules, _locked_joules(raw, trace, window, period_s)]
+    return replace(found, coverage_half_width_joules=max(widths))
+
+
+def _locked_joules(raw: RawRun, trace: Trace, window: Window, load_period_s: float) -> float:
+    """What a sensor in step with the load may miss [J], 0 if it is not in step.
+
+    Its looks may all fall on one phase, or graze the load, so the swing is taken from the lowest
+    reading of the whole trace, idle included, to the machine's power limit, if that is known.
+    """
+    domain = trace.domain
+    if domain.update_period_s is None or not isinstance(trace, PowerTrace):
+        return 0.0
+    duration_s = window.duration_s
+    risk = alias_risk(load_period_s, domain.update_period_s, domain.coverage_fraction, duration_s)
+    watts = _good_values(trace)
+    low_watts = float(watts.min())
+    high_watts = max(float(watts.max()), power_limit_watts(raw) or 0.0)
+    swing_watts = high_watts - low_watts
+    return LOCKED_RATIO * risk.error_fraction * swing_watts * duration_s if risk.at_risk else 0.0
+
+
+def power_limit_watts(raw: RawRun) -> float | None:
+    """Most that a device of the run's machine can draw [W], None if its profile does not tell."""
+    power = raw.record.hardware.get("power")
+    tdp = power.get("tdp") if isinstance(power, dict) else None
+    return float(str(tdp["high"] or tdp["value"])) if isinstance(tdp, dict) else None
+
+
+def _good_values(trace: Trace) -> FloatArray:
+    """Values of a trace that are measurements [W or J], shape (n,)."""
+    value = values_of(cleaned(trace))
+    return value[np.isfinite(value)]
+
+
+def load_periods_s(raw: RawRun, window: Window) -> list[float]:
+    """Periods that the load may have: of decoding steps, and of requests if they come regularly."""
+    inside = [r for r in raw.requests if window.start_s <= r.sent_s < window.end_s]
+    gaps = [np.diff(r.chunk_s) for r in inside if len(r.chunk_s) > 1]
+    periods = [float(np.median(np.concatenate(gaps)))] if gaps else []
+    between = np.diff(np.sort([r.sent_s for r in inside]))
+    if len(between) > 2 and np.std(between) < REGULAR_FRACTION * between.mean():
+        periods.append(float(between.mean()))
+    return [period_s for period_s in periods if period_s > 0]
+
+
+def _idle(trace: Trace, start_s: float, end_s: float) -> EnergyMeasurement | Unmeasured:
+    """Energy of an idle stretch, if it is one: its thirds must draw the same power.
+
+    Their scatter is how well idle power is known; it joins the edge error. The last readings
+    of the stretch may hold the first of the load, so a little is left out at both ends.
+    """
+    reach_s = (trace.domain.update_period_s or 0.0) + (trace.domain.averaging_window_s or 0.0)
+    margin_s = min(reach_s, (end_s - start_s) / 4)
+    start_s, end_s = start_s + margin_s, end_s - margin_s
+    whole = _measured(trace, start_s, end_s)
+    edges = np.linspace(start_s, end_s, IDLE_PARTS + 1).tolist()
+    parts = [_measured(trace, low_s, high_s) for low_s, high_s in pairwise(edges)]
+    known = [part for part in parts if isinstance(part, EnergyMeasurement)]
+    if not isinstance(whole, EnergyMeasurement) or len(known) < IDLE_PARTS:
+        return whole
+    watts = np.array([part.energy_joules / part.duration_s for part in known])
+    if np.ptp(watts) > IDLE_FRACTION * watts.mean():
+        message = f"power ranged over {np.ptp(watts) / watts.mean():.0%} of its mean while idle"
+        return Unmeasured(reason="idle_not_stable", message=message)
+    scatter_joules = float(np.std(watts, ddof=1) / np.sqrt(IDLE_PARTS)) * whole.duration_s
+    return replace(whole, edge_joules=float(np.hypot(whole.edge_joules, scatter_joules)))
 
 
 def _measured(trace: Trace, start_s: float, end_s: float) -> EnergyMeasurement | Unmeasured:

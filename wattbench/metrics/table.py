@@ -42,7 +42,7 @@ class MetricSpec:
 
 
 def _ratio(above: float | None, below: float | None) -> float | None:
-    return above / below if above is not None and below else None
+    return above / below if above and below else None
 
 
 def _all_tokens(totals: Totals) -> float | None:
@@ -146,6 +146,7 @@ REASONS = {
     "no_idle_baseline": "The workload has no idle_s, so idle power was not measured.",
     "too_few_windows": "The window has too few half seconds to tell prefill from decode.",
     "collinear": "Prompts and answers rise and fall together, and are not told apart.",
+    "idle_not_stable": "Power moved while the machine was meant to idle; there is no net energy.",
     "no_quality_task": "The workload does not check answers.",
 }
 """Reason codes of missing values and intervals; those of missing energy stand with the checks."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,8 @@ from wattbench.core.protocols import Backend
 from wattbench.runner.clock import RunClock
 from wattbench.workload import Session, Workload
 
+MAX_TOKENS = 10**9
+"""No request has more; a server that says so is mistaken."""
 FAILURE_PAUSE_S = 0.25
 """A user whose request failed waits before the next, so that a dead server is not hammered."""
 
@@ -71,7 +73,7 @@ class LoadGenerator:
         live: Kept up to date for the progress display.
         slots: Limits the requests under way at once, None for no limit.
         phase: What requests sent from now on belong to.
-        accepting: Whether new requests are sent.
+        unsent: Requests that still waited for a slot when the load was closed.
     """
 
     backend: Backend
@@ -83,21 +85,31 @@ class LoadGenerator:
     live: LiveState
     slots: asyncio.Semaphore | None = None
     phase: Phase = "warmup"
-    accepting: bool = True
+    unsent: int = 0
     _next_request: int = 0
+    _closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new requests are sent."""
+        return not self._closed.is_set()
+
+    def close(self) -> None:
+        """Send nothing new; who pauses or waits for a slot leaves, answers under way go on."""
+        self._closed.set()
 
     async def closed_user(self) -> None:
         """One user of a closed loop: session after session."""
         while self.accepting:
             if not await self._play(next(self.sessions)):
-                await asyncio.sleep(FAILURE_PAUSE_S)
+                await self._pause(FAILURE_PAUSE_S)
 
     async def open_arrivals(self, times_s: Iterator[float]) -> None:
         """Start a session at each instant, whether or not earlier ones are done."""
         started_s = self.clock.now_s()
         async with asyncio.TaskGroup() as group:
             for time_s in times_s:
-                await asyncio.sleep(started_s + time_s - self.clock.now_s())
+                await self._pause(started_s + time_s - self.clock.now_s())
                 if not self.accepting:
                     return
                 group.create_task(self._play(next(self.sessions)))
@@ -107,14 +119,17 @@ class LoadGenerator:
         history: tuple[Message, ...] = ()
         for turn_index in range(len(session.turns)):
             if turn_index and session.think_time_s:
-                await asyncio.sleep(session.think_time_s)
+                await self._pause(session.think_time_s)
             if not self.accepting:
                 return True
             request = session.request(
                 turn_index, self._next_request, history, ignore_eos=self.workload.ignore_eos
             )
             self._next_request += 1
-            result, answer = await self._send_in_slot(request)
+            sent = await self._send_in_slot(request)
+            if sent is None:
+                return True
+            result, answer = sent
             self.on_result(result)
             if not result.succeeded:
                 return False
@@ -127,12 +142,22 @@ class LoadGenerator:
             history = (*request.messages, said)
         return True
 
-    async def _send_in_slot(self, request: InferenceRequest) -> tuple[RequestResult, str]:
+    async def _pause(self, duration_s: float) -> None:
+        """Sleep, but no longer than the load is open."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, duration_s)):
+                await self._closed.wait()
+
+    async def _send_in_slot(self, request: InferenceRequest) -> tuple[RequestResult, str] | None:
+        """Send a request once it has a slot; None if the load was closed before it had one."""
         queued_s = self.clock.now_s()
         if self.slots is None:
             return await self._send(request, queued_s)
         async with self.slots:
-            return await self._send(request, queued_s)
+            if self.accepting:
+                return await self._send(request, queued_s)
+        self.unsent += 1
+        return None
 
     async def _send(self, request: InferenceRequest, queued_s: float) -> tuple[RequestResult, str]:
         """Send one request and stamp what comes back."""
@@ -201,7 +226,7 @@ class _Answer:
         end_s = self._clock.now_s()
         if error is None and self.usage_at is not None:
             end_s = self.usage_at - self._clock.origin_s
-        output_tokens = usage.output_tokens
+        output_tokens = _believable(usage.output_tokens, answered=len(chunk_tokens) > 0)
         if output_tokens is None and len(chunk_tokens) and not np.isnan(chunk_tokens).any():
             output_tokens = int(chunk_tokens.sum())
         return RequestResult(
@@ -212,9 +237,9 @@ class _Answer:
             end_s=end_s,
             chunk_s=np.array(self.stamps, dtype=np.float64) - self._clock.origin_s,
             chunk_tokens=chunk_tokens,
-            input_tokens=usage.input_tokens,
+            input_tokens=_believable(usage.input_tokens, answered=True),
             output_tokens=output_tokens,
-            cached_tokens=usage.cached_tokens,
+            cached_tokens=_believable(usage.cached_tokens, answered=False),
             tokens_source=tokens_source if output_tokens is not None else None,
             output_bytes=sum(len(text.encode()) for text in self.texts) if self.texts else None,
             finish_reason=usage.finish_reason,
@@ -227,3 +252,10 @@ def _error_class(error: BaseException | None) -> str | None:
     if error is None:
         return None
     return "RequestTimeout" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _believable(count: int | None, *, answered: bool) -> int | None:
+    """A server's count, unless it cannot be one: negative, absurd, or 0 for an answer with text."""
+    if count is None or not 0 <= count <= MAX_TOKENS or (answered and count == 0):
+        return None
+    return count

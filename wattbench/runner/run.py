@@ -20,6 +20,8 @@ from wattbench.runner.clock import RunClock
 from wattbench.runner.load import LiveState, LoadGenerator
 from wattbench.workload import ClosedLoop, Workload, arrival_times_s, sessions
 
+RANDOM_PHASE_S = 0.2
+"""Each run begins later by a random part of this [s]: two periods of the common sensors."""
 LAG_PERIOD_S = 0.02
 """How often the event loop's lateness is sampled [s]."""
 MIN_FAILURES = 5
@@ -138,11 +140,11 @@ class _Run:
 
     def _on_result(self, result: RequestResult) -> None:
         self.sink.request(self.run_id, result)
-        self._measured += result.phase == "measured" and result.succeeded
+        self._measured += result.phase == "measured"
         if not result.succeeded and self._first_error is None:
             self._first_error = result.error_text
         if self.live.failed >= MIN_FAILURES and not self.live.completed:
-            self._load.accepting = False
+            self._load.close()
             raise BackendError(
                 f"the first {self.live.failed} requests failed and none succeeded; the first "
                 f"said: {self._first_error}"
@@ -154,6 +156,9 @@ class _Run:
     async def carry_out(self) -> None:
         """Idle, warm-up, measured phase, drain."""
         workload = self.plan.workload
+        # A sensor that looks at part of each period must not meet every repeat at the same phase.
+        phase = np.random.default_rng((self.plan.record.seed, 0x9A)).random()
+        await asyncio.sleep(phase * RANDOM_PHASE_S)
         if workload.idle_s:
             self.event("idle_start")
             await asyncio.sleep(workload.idle_s)
@@ -167,9 +172,9 @@ class _Run:
             with suppress(TimeoutError):
                 async with asyncio.timeout(workload.measure.duration_s):
                     await self._done.wait()
-            self._load.accepting = False
+            self._load.close()
             self.event("measure_end")
-        self.event("drain_end")
+        self.event("drain_end", unsent=self._load.unsent)
 
     def _start_load(self, group: asyncio.TaskGroup) -> None:
         arrivals = self.plan.workload.arrivals

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shlex
 import socket
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from wattbench.core.load import InferenceRequest, Message, RequestResult
 from wattbench.core.run import EngineInfo, Event, Mode, RawRun, RunRecord, RunStatus
 from wattbench.store import schema
 from wattbench.store.codec import unpack
+from wattbench.store.database import explain
 
 _CONDITIONS = {
     "tag": schema.runs.c.tag,
@@ -27,6 +31,10 @@ _CONDITIONS = {
     "hardware": schema.runs.c.hardware_name,
     "backend": schema.runs.c.backend_name,
 }
+
+
+# What Python says when a column holds something else than what was written.
+_DAMAGE = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,22 @@ class RunSummary:
     tag: str | None
 
 
+@contextmanager
+def _reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection on which whatever is wrong with the database is a ``StoreError``."""
+    path = Path(engine.url.database or "")
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except (sa.exc.SQLAlchemyError, sqlite3.Error) as error:
+        raise StoreError(explain(path, error)) from error
+    except _DAMAGE as error:
+        raise StoreError(
+            f"the database {path} is damaged: it holds a value that cannot be one "
+            f"({type(error).__name__}: {str(error)[:100]}); take a copy from before"
+        ) from error
+
+
 def select_runs(engine: sa.Engine, selector: str | None) -> list[RunSummary]:
     """Stored runs, oldest first.
 
@@ -56,19 +80,20 @@ def select_runs(engine: sa.Engine, selector: str | None) -> list[RunSummary]:
 
     Raises:
         UsageError: If the selector means nothing, or an id is unknown.
+        StoreError: If the database cannot be read.
     """
     table = schema.runs
     query = sa.select(table).order_by(table.c.started_unix_s, table.c.point_index, table.c.run_id)
-    with engine.connect() as connection:
+    if selector is not None and selector != "latest":
+        query = query.where(*_where(selector))
+    with _reading(engine) as connection:
         if selector == "latest":
             newest = sa.select(table.c.batch_id).order_by(table.c.started_unix_s.desc()).limit(1)
             query = query.where(table.c.batch_id == connection.scalar(newest))
-        elif selector is not None:
-            query = query.where(*_where(selector))
-        rows = [row._mapping for row in connection.execute(query)]
+        found = [_summary(row._mapping) for row in connection.execute(query)]
     if selector is not None and selector != "latest" and "=" not in selector:
-        _refuse_unknown(selector, rows)
-    return [_summary(row) for row in rows]
+        _refuse_unknown(selector, found)
+    return found
 
 
 def _parts(selector: str) -> list[str]:
@@ -77,7 +102,7 @@ def _parts(selector: str) -> list[str]:
     try:
         return [part.strip() for part in lexer if part.strip()]
     except ValueError as error:
-        raise UsageError(f"--runs {selector!r}: {error}") from error
+        raise UsageError(f"selector {selector!r}: {error}") from error
 
 
 def _where(selector: str) -> list[sa.ColumnElement[bool]]:
@@ -94,21 +119,21 @@ def _where(selector: str) -> list[sa.ColumnElement[bool]]:
             conditions.append(_CONDITIONS[key] == value)
         else:
             known = ", ".join([*_CONDITIONS, "since"])
-            raise UsageError(f"--runs {selector!r}: {key!r} is not one of {known}")
+            raise UsageError(f"selector {selector!r}: {key!r} is not one of {known}")
     return conditions
 
 
 def _unix_s(text: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"since={text!r} is no date such as 2026-03-31 or 2026-03-31T12:00"
+            f"selector since={text!r} is no date such as 2026-03-31 or 2026-03-31T12:00"
         ) from error
 
 
-def _refuse_unknown(selector: str, rows: list[Any]) -> None:
-    found = {row["run_id"] for row in rows} | {row["batch_id"] for row in rows}
+def _refuse_unknown(selector: str, runs: list[RunSummary]) -> None:
+    found = {run.run_id for run in runs} | {run.batch_id for run in runs}
     unknown = [part for part in _parts(selector) if part not in found]
     if unknown:
         raise UsageError(
@@ -153,9 +178,9 @@ def load_run(engine: sa.Engine, run_id: str) -> RawRun:
     """One run, whole.
 
     Raises:
-        StoreError: If there is none, or a packed array is damaged.
+        StoreError: If there is none, or the database or a packed array is damaged.
     """
-    with engine.connect() as connection:
+    with _reading(engine) as connection:
         row = connection.execute(_of(schema.runs, run_id)).mappings().first()
         if row is None:
             raise StoreError(

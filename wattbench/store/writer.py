@@ -154,7 +154,9 @@ class StoreWriter:
             if rows and self._error is None:
                 try:
                     self._commit(rows)
-                except sa.exc.SQLAlchemyError as error:
+                except (sa.exc.SQLAlchemyError, OverflowError, ValueError, TypeError) as error:
+                    # A value that no column takes is as final as a full disk; whoever waits
+                    # must hear of it.
                     self._error = _store_error(error)
             for event in waiting:
                 event.set()
@@ -188,7 +190,7 @@ class StoreWriter:
             self._on_commit(len(rows))
 
 
-def _store_error(error: sa.exc.SQLAlchemyError) -> StoreError:
+def _store_error(error: Exception) -> StoreError:
     cause = getattr(error, "orig", None) or error
     return StoreError(
         f"the database cannot be written any more ({cause}); what was acknowledged before is kept"

@@ -5,21 +5,44 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from wattbench.documents import Document, find_document, load_document, shipped_names
 
 FOLDER = "workloads"
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+MAX_LENGTH_TOKENS = 10**7
+MAX_TURNS = 10**5
+MAX_DURATION_S = 1e7
+MAX_RATE_PER_S = 1e6
+MIN_RATE_PER_S = 1e-7
+MAX_USERS = 100_000
+MAX_REQUESTS = 10**9
+MAX_SIGMA = 5.0
+MAX_SEED = 2**63 - 1
+"""What is beyond is a slip of the pen: no engine takes it, and some of it overflows in a run."""
+
+
+def _number(value: Any) -> Any:
+    """YAML's booleans and texts are no numbers, though Python and pydantic take them for some."""
+    if isinstance(value, bool | str | bytes):
+        raise ValueError("must be a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number)]
+Length = Annotated[Whole, Field(ge=1, le=MAX_LENGTH_TOKENS)]
+Users = Annotated[Whole, Field(ge=1, le=MAX_USERS)]
+Duration = Annotated[Real, Field(ge=0, le=MAX_DURATION_S)]
+PositiveDuration = Annotated[Real, Field(gt=0, le=MAX_DURATION_S)]
+Rate = Annotated[Real, Field(ge=MIN_RATE_PER_S, le=MAX_RATE_PER_S)]
 
 
 class Fixed(Document):
     """Always the same length."""
 
     kind: Literal["fixed"] = "fixed"
-    value: PositiveInt
+    value: Length
 
     def draw(self, rng: np.random.Generator) -> int:
         """One length."""
@@ -30,8 +53,8 @@ class Uniform(Document):
     """Every length from ``low`` to ``high`` equally likely, both included."""
 
     kind: Literal["uniform"]
-    low: PositiveInt
-    high: PositiveInt
+    low: Length
+    high: Length
 
     @model_validator(mode="after")
     def _ordered(self) -> Uniform:
@@ -48,10 +71,10 @@ class Lognormal(Document):
     """Most lengths short, a few long: ``median · exp(sigma · N(0, 1))``, kept in the range."""
 
     kind: Literal["lognormal"]
-    median: PositiveFloat
-    sigma: NonNegative
-    low: PositiveInt = 1
-    high: PositiveInt
+    median: Annotated[Real, Field(gt=0, le=MAX_LENGTH_TOKENS)]
+    sigma: Annotated[Real, Field(ge=0, le=MAX_SIGMA)]
+    low: Length = 1
+    high: Length
 
     @model_validator(mode="after")
     def _ordered(self) -> Lognormal:
@@ -61,19 +84,50 @@ class Lognormal(Document):
 
     def draw(self, rng: np.random.Generator) -> int:
         """One length."""
-        return int(
-            np.clip(round(self.median * rng.lognormal(0.0, self.sigma)), self.low, self.high)
-        )
+        drawn = self.median * float(rng.lognormal(0.0, self.sigma))
+        return round(min(max(drawn, self.low), self.high))
 
 
 def _spelled_out(value: Any) -> Any:
-    return {"kind": "fixed", "value": value} if isinstance(value, int) else value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"kind": "fixed", "value": value}
+    if isinstance(value, dict) and "kind" not in value:
+        raise ValueError("needs the key kind: fixed, uniform or lognormal")
+    if not isinstance(value, dict | Document):
+        raise ValueError("must be a whole number, or a mapping with kind")
+    return value
 
 
 Distribution = Annotated[
     Fixed | Uniform | Lognormal, Field(discriminator="kind"), BeforeValidator(_spelled_out)
 ]
 """A length: a whole number, or a mapping with ``kind``."""
+
+
+def _few(turns: Fixed | Uniform | Lognormal) -> Fixed | Uniform | Lognormal:
+    if (turns.value if isinstance(turns, Fixed) else turns.high) > MAX_TURNS:
+        raise ValueError(f"at most {MAX_TURNS} turns")
+    return turns
+
+
+def _listed(value: Any) -> Any:
+    """One number stands for a list of one."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list of numbers such as [1, 4]")
+    return value
+
+
+def _points(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("needs at least one value")
+    if len(set(values)) < len(values):
+        raise ValueError("each value once")
+    return values
+
+
+_OPERATING_POINTS = (BeforeValidator(_listed), AfterValidator(_points))
 
 
 class SessionShape(Document):
@@ -86,17 +140,17 @@ class SessionShape(Document):
         think_time_s: Pause of the user between an answer and the next question [s].
     """
 
-    turns: Distribution = Fixed(value=1)
+    turns: Annotated[Distribution, AfterValidator(_few)] = Fixed(value=1)
     input_tokens: Distribution
     output_tokens: Distribution
-    think_time_s: NonNegative = 0.0
+    think_time_s: Duration = 0.0
 
 
 class ClosedLoop(Document):
     """A fixed number of users, each sending the next request when the last is answered."""
 
     kind: Literal["closed"]
-    concurrency: tuple[PositiveInt, ...] = (1,)
+    concurrency: Annotated[tuple[Users, ...], *_OPERATING_POINTS] = (1,)
 
 
 class OpenLoop(Document):
@@ -109,8 +163,8 @@ class OpenLoop(Document):
     """
 
     kind: Literal["constant", "poisson"]
-    rate_per_s: tuple[PositiveFloat, ...]
-    max_concurrency: PositiveInt | None = None
+    rate_per_s: Annotated[tuple[Rate, ...], *_OPERATING_POINTS]
+    max_concurrency: Users | None = None
 
 
 class Warmup(Document):
@@ -121,8 +175,8 @@ class Warmup(Document):
         requests_per_user: Answers that each user must have got.
     """
 
-    duration_s: NonNegative = 0.0
-    requests_per_user: Annotated[int, Field(ge=0)] = 1
+    duration_s: Duration = 0.0
+    requests_per_user: Annotated[Whole, Field(ge=0, le=MAX_REQUESTS)] = 1
 
 
 class Measure(Document):
@@ -133,8 +187,8 @@ class Measure(Document):
         requests: Most requests answered.
     """
 
-    duration_s: PositiveFloat | None = None
-    requests: PositiveInt | None = None
+    duration_s: PositiveDuration | None = None
+    requests: Annotated[Whole, Field(ge=1, le=MAX_REQUESTS)] | None = None
 
     @model_validator(mode="after")
     def _bounded(self) -> Measure:
@@ -146,9 +200,9 @@ class Measure(Document):
 class ServiceLevel(Document):
     """Latency that a request must meet to count as good; None: no limit."""
 
-    ttft_s: PositiveFloat | None = None
-    tpot_s: PositiveFloat | None = None
-    e2e_s: PositiveFloat | None = None
+    ttft_s: PositiveDuration | None = None
+    tpot_s: PositiveDuration | None = None
+    e2e_s: PositiveDuration | None = None
 
 
 class Workload(Document):
@@ -172,13 +226,13 @@ class Workload(Document):
     about: Annotated[str, Field(min_length=1, max_length=400)]
     session: SessionShape
     arrivals: Annotated[ClosedLoop | OpenLoop, Field(discriminator="kind")]
-    idle_s: NonNegative = 0.0
+    idle_s: Duration = 0.0
     warmup: Warmup = Warmup()
     measure: Measure
-    request_timeout_s: PositiveFloat = 600.0
+    request_timeout_s: PositiveDuration = 600.0
     ignore_eos: bool = True
     slo: ServiceLevel = ServiceLevel()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
 
 
 def load_workload(name_or_path: str) -> Workload:

@@ -1,0 +1,151 @@
+"""Over the wire, in real time: an emulated machine in another process, and its truth."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORKLOAD = """
+name: wire
+about: Short answers over loopback.
+session:
+  input_tokens: {kind: uniform, low: 20, high: 200}
+  output_tokens: {kind: uniform, low: 8, high: 60}
+arrivals: {kind: closed, concurrency: [4]}
+idle_s: 0.8
+warmup: {duration_s: 0.5}
+measure: {duration_s: 6.3}
+"""
+
+
+@contextlib.contextmanager
+def emulated(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`wattbench emulate` on a free port: its URL and its process."""
+    command = [sys.executable, "-m", "wattbench", "emulate", *arguments]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        word, url = server.stdout.readline().split()
+        assert word == "ready"
+        yield url, server
+    finally:
+        server.terminate()
+        server.wait(10)
+        assert server.stdout is not None
+        server.stdout.close()
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
+def run_point(tmp_path: Path, engine: str, exporter: str, *more: str) -> dict[str, Any]:
+    workload = tmp_path / "wire.yaml"
+    workload.write_text(WORKLOAD)
+    arguments = [
+        *("--backend", f"openai,url={engine}/v1", "--meter", f"prometheus,url={exporter}/metrics"),
+        *("--hardware", "h100-sxm", "--db", str(tmp_path / "runs.sqlite"), "--json", *more),
+    ]
+    command = [sys.executable, "-m", "wattbench", "run", str(workload), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (point,) = json.loads(done.stdout)["points"]
+    return dict(point)
+
+
+def codes(point: dict[str, Any]) -> set[str]:
+    return {finding["code"] for finding in point["findings"]}
+
+
+def test_energy_over_the_wire_agrees_with_the_truth(tmp_path: Path) -> None:
+    """Within 1 %, inside its interval; every token counted; two devices added up."""
+    with emulated("h100-sxm", "--model", "llama-3.1-70b", "--seed", "3") as (url, _):
+        point = run_point(tmp_path, url, url)
+        window = point["window"]
+        true = get(f"{url}/truth?start={window['start_unix_s']}&end={window['end_unix_s']}")
+    gross = point["energy"]["headline"]["gross_joules"]
+    assert gross["value"] == pytest.approx(true["energy_joules"], rel=0.01)
+    assert gross["low"] <= true["energy_joules"] <= gross["high"]
+    assert point["tokens"]["output"] == pytest.approx(true["output_tokens"], abs=8)
+    assert len(point["energy"]["headline"]["devices"]) == 4
+    assert point["verdict"]["performance"] == "valid"
+    parts = sum(true[f"{phase}_energy_joules"] for phase in ("idle", "prefill", "decode"))
+    assert parts == pytest.approx(true["energy_joules"], rel=1e-9)
+
+
+def test_dying_exporter_spoils_joules_and_nothing_else(tmp_path: Path) -> None:
+    """Half-way the exporter's process is killed: energy invalid with the reason, requests whole."""
+    with emulated("h100-sxm") as (engine, _), emulated("h100-sxm") as (exporter, process):
+        killer = threading.Timer(8.0, process.kill)
+        killer.start()
+        began_s = time.monotonic()
+        point = run_point(tmp_path, engine, exporter)
+        killer.join()
+        assert time.monotonic() - began_s > 8.0
+    assert point["verdict"] == {"performance": "valid", "energy": "invalid"}
+    assert "meter_failed" in codes(point)
+    headline = point["energy"]["headline"]["gross_joules"]
+    assert headline["value"] is None
+    assert headline["reason"] == "not_bracketed"
+    assert point["requests"]["failed"] == 0
+    assert point["requests"]["completed"] > 50
+
+
+def test_a_fault_is_named_over_the_wire(tmp_path: Path) -> None:
+    """The exporter lies with zeros: they are left out, named, and the energy stays right."""
+    with emulated("h100-sxm", "--fault", "zero,after_s=1") as (url, _):
+        point = run_point(tmp_path, url, url)
+        window = point["window"]
+        true = get(f"{url}/truth?start={window['start_unix_s']}&end={window['end_unix_s']}")
+    assert "zero_reading" in codes(point)
+    gross = point["energy"]["headline"]["gross_joules"]
+    assert gross["value"] == pytest.approx(true["energy_joules"], rel=0.01)
+
+
+def test_the_api_behaves_like_a_server() -> None:
+    """Models, whole and streamed answers, refusals, and the page of metrics."""
+    with emulated("cerebras-cs3", "--tokens-per-chunk", "3") as (url, _):
+        (model,) = get(f"{url}/v1/models")["data"]
+        assert model["id"] == "llama-3.1-8b"
+        body = {"prompt": "a b c", "max_tokens": 7, "ignore_eos": True}
+        whole = post(f"{url}/v1/completions", body)
+        assert json.loads(whole)["usage"]["completion_tokens"] == 7
+        streamed = post(
+            f"{url}/v1/chat/completions",
+            {
+                "messages": [{"role": "user", "content": "one two"}],
+                "max_tokens": 7,
+                "min_tokens": 7,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            },
+        )
+        events = [line[6:] for line in streamed.splitlines() if line.startswith("data: ")]
+        assert events[-1] == "[DONE]"
+        parsed = [json.loads(event) for event in events[:-1]]
+        assert parsed[-1]["usage"]["completion_tokens"] == 7
+        texts = [c["choices"][0]["delta"].get("content") for c in parsed if c["choices"]]
+        assert [len(text.split()) for text in texts] == [0, 3, 3, 1]
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            post(f"{url}/v1/completions", {"prompt": "a", "max_tokens": 0, "n": 3})
+        page = urllib.request.urlopen(f"{url}/metrics", timeout=5).read().decode()
+        assert 'DCGM_FI_DEV_POWER_USAGE{gpu="0"' in page
+        assert 'vllm:num_requests_running{model_name="llama-3.1-8b"} 0' in page
+
+
+def post(url: str, body: dict[str, Any]) -> str:
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(answer.read().decode())
