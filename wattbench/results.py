@@ -153,6 +153,7 @@ def _domain(domain: PooledDomain) -> dict[str, Any]:
         "method": domain.method,
         "gross_joules": estimate_json(domain.gross),
         "net_loaded_idle_joules": estimate_json(domain.net_loaded_idle),
+        "net_deep_idle_joules": estimate_json(domain.net_deep_idle),
     }
 
 

@@ -24,7 +24,14 @@ from wattbench.core.run import EngineInfo, Json, RunRecord
 from wattbench.hardware import MachineProfile, detect_cpu, load_profile
 from wattbench.hardware.detect import NAME as LOCAL_CPU
 from wattbench.plugins import PluginContext, PluginSpec, parse_options, parse_spec
-from wattbench.runner import LiveState, RunPlan, environment, execute, run_async
+from wattbench.runner import (
+    LiveState,
+    RunPlan,
+    deep_idle,
+    environment,
+    execute,
+    run_async,
+)
 from wattbench.store import URL, StoreWriter, check_place, connect, database_url, show_url
 from wattbench.workload import ClosedLoop, Workload, load_workload
 
@@ -76,6 +83,7 @@ class Batch:
     backend_options: Any
     meter_specs: list[tuple[PluginSpec, Any]]
     run_ids: list[str] = field(default_factory=list)
+    deep_idle: dict[str, Json] | None = None
 
     @property
     def database(self) -> str:
@@ -101,6 +109,7 @@ class Batch:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         view = ProgressView(console, self.workload, len(self.points) * self.repeats)
         try:
+            await self._measure_deep_idle()
             with view.opening() if console else nullcontext():
                 info = await self.backend.open()
             engine = connect(self.url, create=True)
@@ -114,6 +123,17 @@ class Batch:
                 engine.dispose()
         finally:
             await self.backend.close()
+
+    async def _measure_deep_idle(self) -> None:
+        """Meter the machine before the engine is there, with the meters that can do without it."""
+        duration_s = self.workload.deep_idle_s
+        free = [
+            _build_meter(spec, options, self._context(self.seed))
+            for spec, options in self.meter_specs
+            if not getattr(plugins.find("meters", spec.name), "needs_engine", False)
+        ]
+        if duration_s and free:
+            self.deep_idle = await deep_idle(free, duration_s)
 
     async def _one_run(
         self,
@@ -134,6 +154,7 @@ class Batch:
             workload=self.workload,
             concurrency=point.concurrency,
             rate_per_s=point.rate_per_s,
+            deep_idle=self.deep_idle,
         )
         live = LiveState()
         with view.running(point.load, repeat, live):

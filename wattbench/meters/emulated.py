@@ -31,6 +31,7 @@ class EmulatedMeter:
     """Reads energy counter and power of every device of ``--backend emulated``."""
 
     Options = EmulatedMeterOptions
+    needs_engine = True
 
     def __init__(self, options: EmulatedMeterOptions, context: PluginContext) -> None:
         machine = getattr(context.backend, "machine", None)

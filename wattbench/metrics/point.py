@@ -42,6 +42,7 @@ class PooledDomain:
         method: How the number came about.
         gross: Energy [J].
         net_loaded_idle: Energy above loaded idle over the same time [J].
+        net_deep_idle: Energy above the idle machine without its engine [J].
     """
 
     domain: EnergyDomain | None
@@ -52,6 +53,7 @@ class PooledDomain:
     method: str | None
     gross: Estimate
     net_loaded_idle: Estimate
+    net_deep_idle: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,21 +283,15 @@ def _one_domain(parts: list[DomainEnergy]) -> PooledDomain:
         method=first.method,
         gross=energy_estimate(gross),
         net_loaded_idle=_net(gross, idle),
+        net_deep_idle=_net(gross, _pooled_energy([part.deep_idle for part in parts])),
     )
 
 
 def _headline(runs: Sequence[RunFacts], energy: EnergyMeasurement | Unmeasured) -> PooledDomain:
     charged = [charged_domains(run.raw, run.domains) for run in runs]
     first = charged[0][0].domain if charged and charged[0] else None
-    idles: list[EnergyMeasurement | Unmeasured] = []
-    for group in charged:
-        known = [d.idle for d in group if isinstance(d.idle, EnergyMeasurement)]
-        missing = [d.idle for d in group if isinstance(d.idle, Unmeasured)]
-        if missing:
-            idles.append(missing[0])
-        elif known:
-            idles.append(add(known))
-    net = _net(energy, _pooled_energy(idles))
+    loaded = _net(energy, _pooled_energy(_sums([[d.idle for d in group] for group in charged])))
+    deep = _net(energy, _pooled_energy(_sums([[d.deep_idle for d in group] for group in charged])))
     if isinstance(energy, EnergyMeasurement):
         return PooledDomain(
             domain=first,
@@ -305,7 +301,8 @@ def _headline(runs: Sequence[RunFacts], energy: EnergyMeasurement | Unmeasured) 
             kind=energy.kind,
             method=energy.method,
             gross=energy_estimate(energy),
-            net_loaded_idle=net,
+            net_loaded_idle=loaded,
+            net_deep_idle=deep,
         )
     return PooledDomain(
         domain=first,
@@ -315,5 +312,21 @@ def _headline(runs: Sequence[RunFacts], energy: EnergyMeasurement | Unmeasured) 
         kind=first.kind if first else None,
         method=first.method if first else None,
         gross=energy_estimate(energy),
-        net_loaded_idle=net,
+        net_loaded_idle=loaded,
+        net_deep_idle=deep,
     )
+
+
+def _sums(
+    groups: Sequence[Sequence[EnergyMeasurement | Unmeasured]],
+) -> list[EnergyMeasurement | Unmeasured]:
+    """The sum of each group that has members; unknown as soon as a member is."""
+    sums: list[EnergyMeasurement | Unmeasured] = []
+    for group in groups:
+        missing = [part for part in group if isinstance(part, Unmeasured)]
+        known = [part for part in group if isinstance(part, EnergyMeasurement)]
+        if missing:
+            sums.append(missing[0])
+        elif known:
+            sums.append(add(known))
+    return sums

@@ -11,6 +11,7 @@ import numpy as np
 from wattbench.core.energy import (
     BOUNDARIES,
     KINDS,
+    CounterTrace,
     EnergyDomain,
     EnergyMeasurement,
     FloatArray,
@@ -72,12 +73,14 @@ class DomainEnergy:
         used: Whether its devices do the work and are charged for it.
         gross: Energy of the window, or why there is none.
         idle: Energy of the idle stretch with the model loaded, or why there is none.
+        deep_idle: Energy of the stretch before the engine opened, or why there is none.
     """
 
     domain: EnergyDomain
     used: bool
     gross: EnergyMeasurement | Unmeasured
     idle: EnergyMeasurement | Unmeasured
+    deep_idle: EnergyMeasurement | Unmeasured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +170,24 @@ def _domain_energy(raw: RawRun, trace: Trace, window: Window | None) -> DomainEn
     start_s, end_s = idle_s
     idle = no_idle if start_s is None or end_s is None else _idle(trace, start_s, end_s)
     used = chosen is None or any(domain.covers(device) for device in chosen)
-    return DomainEnergy(domain=domain, used=used, gross=gross, idle=idle)
+    return DomainEnergy(
+        domain=domain, used=used, gross=gross, idle=idle, deep_idle=_deep_idle(raw, domain)
+    )
+
+
+def _deep_idle(raw: RawRun, domain: EnergyDomain) -> EnergyMeasurement | Unmeasured:
+    """Energy before the engine opened, from the samples that travel with the run."""
+    found = next((e.detail for e in raw.events if e.kind == "deep_idle"), None)
+    domains = found.get("domains") if found else None
+    samples = domains.get(domain.name) if isinstance(domains, dict) else None
+    if found is None or not isinstance(samples, dict):
+        message = "the workload has no deep_idle_s, or the meter needs the engine"
+        return Unmeasured(reason="no_deep_idle", message=message)
+    time_s, value = (np.array(samples[key], np.float64) for key in ("time_s", "value"))
+    trace: Trace = PowerTrace(domain=domain, time_s=time_s, power_watts=value)
+    if domain.quantity == "energy_counter":
+        trace = CounterTrace(domain=domain, time_s=time_s, energy_joules=value)
+    return _idle(trace, float(str(found["start_s"])), float(str(found["end_s"])))
 
 
 def _under_load(raw: RawRun, trace: Trace, window: Window) -> EnergyMeasurement | Unmeasured:

@@ -146,6 +146,7 @@ REASONS = {
     "no_idle_baseline": "The workload has no idle_s, so idle power was not measured.",
     "too_few_windows": "The window has too few half seconds to tell prefill from decode.",
     "collinear": "Prompts and answers rise and fall together, and are not told apart.",
+    "no_deep_idle": "The workload has no deep_idle_s, or the meter cannot run without the engine.",
     "idle_not_stable": "Power moved while the machine was meant to idle; there is no net energy.",
     "no_quality_task": "The workload does not check answers.",
 }

@@ -1,8 +1,9 @@
 """Carrying out runs: load, phases and the one clock."""
 
+from wattbench.runner.baseline import deep_idle
 from wattbench.runner.clock import RunClock, run_async
 from wattbench.runner.environment import environment
 from wattbench.runner.load import LiveState
 from wattbench.runner.run import RunPlan, execute
 
-__all__ = ["LiveState", "RunClock", "RunPlan", "environment", "execute", "run_async"]
+__all__ = ["LiveState", "RunClock", "RunPlan", "deep_idle", "environment", "execute", "run_async"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -37,12 +37,15 @@ class RunPlan:
         workload: The workload, validated.
         concurrency: Users of a closed loop, or slots of an open one (None: no limit).
         rate_per_s: Arrivals of an open loop [sessions/s], None for a closed one.
+        deep_idle: What ``wattbench.runner.deep_idle`` found before the engine opened, None if
+            it was not asked for.
     """
 
     record: RunRecord
     workload: Workload
     concurrency: int | None
     rate_per_s: float | None = None
+    deep_idle: Mapping[str, Json] | None = None
 
 
 class _TraceSink:
@@ -225,6 +228,9 @@ async def execute(
     run = _Run(plan, backend, sink, clock, live)
     try:
         run.anchor()
+        if plan.deep_idle is not None:
+            event = Event(kind="deep_idle", time_s=0.0, detail=plan.deep_idle)
+            sink.event(record.run_id, event)
         with _quiet_collector():
             async with _metering(meters, run), _lag_watch(run):
                 await run.carry_out()

@@ -214,6 +214,7 @@ class Workload(Document):
         session: What one user does.
         arrivals: How users come; each value in it is one operating point.
         idle_s: Time with the model loaded and no load, before the warm-up [s].
+        deep_idle_s: Time before the engine opens, once for all runs [s].
         warmup: Load before the measurement.
         measure: When the measurement ends.
         request_timeout_s: A request without its end after this is a failure [s].
@@ -227,6 +228,7 @@ class Workload(Document):
     session: SessionShape
     arrivals: Annotated[ClosedLoop | OpenLoop, Field(discriminator="kind")]
     idle_s: Duration = 0.0
+    deep_idle_s: Duration = 0.0
     warmup: Warmup = Warmup()
     measure: Measure
     request_timeout_s: PositiveDuration = 600.0
