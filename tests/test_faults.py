@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fault_runs import FAULT_CODES, codes_of_run, recognised
+from fault_runs import FAULT_CODES, codes_of_idle_machine, codes_of_run, recognised
 from truth_periodic import periodic_coverage
 from truth_sections import absolute_coverage, accuracy, relative_coverage
 
@@ -47,3 +47,8 @@ def test_periodic_loads_are_covered_and_named() -> None:
     found = periodic_coverage(range(10))
     assert found.covered >= 0.8
     assert found.width_ratio == 1.0
+
+
+def test_a_meter_on_another_machine_is_doubted() -> None:
+    """Power that stays at idle under load is not the power of the machine that works."""
+    assert "power_ignores_load" in codes_of_idle_machine()

@@ -229,11 +229,22 @@ def _coarse_quantum(watched: _Watched) -> float | None:
     if not len(steps) or not len(busy):
         return None
     # The smallest step, made precise over the whole range: an exporter rounds each value.
+    if isinstance(watched.trace, CounterTrace) and _steady_steps(watched, float(steps.min())):
+        return None
     count = np.round((levels[-1] - levels[0]) / steps.min())
     quantum = float((levels[-1] - levels[0]) / count)
     off = np.abs((value - levels[0]) / quantum - np.round((value - levels[0]) / quantum))
     coarse = quantum > QUANTUM_FRACTION * float(np.median(busy))
     return quantum if coarse and np.mean(off < 1e-3) > 0.99 else None
+
+
+def _steady_steps(watched: _Watched, quantum_joules: float) -> bool:
+    """Whether a counter moves by one and the same step at every update: that is steady power."""
+    time_s, value = watched.good()
+    ticks = np.concatenate([[True], np.diff(value) != 0])
+    spacing_s, steps = np.diff(time_s[ticks]), np.diff(value[ticks])
+    regular = bool(np.std(spacing_s) < 0.15 * spacing_s.mean())
+    return regular and bool(np.mean(steps < 1.5 * quantum_joules) > 0.9)
 
 
 def _lag(watched: _Watched) -> Iterator[tuple[str, Severity, str]]:

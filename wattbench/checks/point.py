@@ -12,19 +12,17 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from wattbench.checks.meters import check_meters
+from wattbench.checks.power import alias, ignores_load, two_paths
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
 from wattbench.core.result import Finding, Scope, Severity, Verdict
 from wattbench.core.run import RawRun
-from wattbench.energy.aliasing import AliasRisk, alias_risk
 from wattbench.metrics import (
     QUANTILES,
     PointFacts,
     RunFacts,
-    load_periods_s,
     pooled,
     power_limit_watts,
 )
-from wattbench.metrics.run import DomainEnergy
 from wattbench.stats import needed_for_quantile
 
 MIN_WINDOW_S = 10.0
@@ -39,10 +37,6 @@ OVERLOAD_FRACTION = 0.05
 """Share of requests without a slot at the end from which arrivals outran the engine."""
 LAG_LIMIT_S = 0.005
 """Lateness of the client's own event loop (p99) from which latency stamps are in doubt [s]."""
-HIDDEN_FRACTION = 0.02
-"""Half-width of what a sensor does not see, over the energy, from which it must be said."""
-RESIDUAL_FRACTION = 0.05
-"""Difference between a counter and the integral of power from which one of them is wrong."""
 TDP_RATIO = 1.1
 """Mean power over design power from which a reading is impossible."""
 
@@ -284,41 +278,6 @@ def _window_length(point: PointFacts) -> Iterator[Finding]:
         yield _finding("window_too_short", "warning", "energy", message)
 
 
-def _alias(point: PointFacts) -> Iterator[Finding]:
-    """``alias_risk``: a sensor that looks at part of the time is in step with the load."""
-    for run in point.runs:
-        for found in run.domains:
-            domain, gross = found.domain, found.gross
-            share, period_s = domain.coverage_fraction, domain.update_period_s
-            if not found.used or run.window is None or share == 1.0 or period_s is None:
-                continue
-            duration_s = run.window.duration_s
-            risks = [
-                (load_s, alias_risk(load_s, period_s, share, duration_s))
-                for load_s in load_periods_s(run.raw, run.window)
-            ]
-            locked = [(load_s, risk) for load_s, risk in risks if risk.at_risk]
-            hidden = 0.0
-            if isinstance(gross, EnergyMeasurement):
-                hidden = gross.coverage_half_width_joules / max(gross.energy_joules, 1e-9)
-            if locked or hidden > HIDDEN_FRACTION:
-                yield _finding("alias_risk", "warning", "energy", _alias_message(found, locked))
-                return
-
-
-def _alias_message(found: DomainEnergy, locked: list[tuple[float, AliasRisk]]) -> str:
-    domain = found.domain
-    looks = f"{domain.name} looks at a part of every {(domain.update_period_s or 0.0) * 1e3:.0f} ms"
-    if not locked:
-        return f"{looks}, and its readings beat with the load; the interval is wide because of it."
-    load_s, risk = locked[0]
-    return (
-        f"{looks}; the load repeats every {load_s * 1e3:.1f} ms, {risk.load_count} times in "
-        f"{risk.sensor_count} of its periods, so the error does not average out. Change the "
-        f"concurrency or the lengths, or use an energy counter."
-    )
-
-
 def _impossible_power(point: PointFacts) -> Iterator[Finding]:
     """``above_1.1_tdp``: more power than the machine can draw."""
     limit_watts, headline = power_limit_watts(point.runs[0].raw), point.runs[0].headline
@@ -342,27 +301,6 @@ def _no_idle(point: PointFacts) -> Iterator[Finding]:
         yield _finding("no_idle_baseline", "info", "energy", message)
 
 
-def _two_paths(point: PointFacts) -> Iterator[Finding]:
-    """``counter_vs_integral_residual``: a device's counter and its power disagree."""
-    for run in point.runs:
-        gross = {d.domain.name: d.gross for d in run.domains}
-        for domain in run.domains:
-            counter, power = gross.get(domain.domain.parent or ""), domain.gross
-            if not isinstance(counter, EnergyMeasurement) or not isinstance(
-                power, EnergyMeasurement
-            ):
-                continue
-            residual = power.energy_joules / max(counter.energy_joules, 1e-9) - 1
-            if abs(residual) > RESIDUAL_FRACTION:
-                message = (
-                    f"Integrated power of {domain.domain.parent} is {residual:+.1%} off its energy "
-                    f"counter; one of the two is wrong, or the power sensor looks at part of the "
-                    f"time only."
-                )
-                yield _finding("counter_vs_integral_residual", "warning", "energy", message)
-                return
-
-
 CHECKS: tuple[Check, ...] = (
     _unfinished,
     _nothing_measured,
@@ -381,9 +319,10 @@ CHECKS: tuple[Check, ...] = (
     _elsewhere,
     _modelled,
     _window_length,
-    _alias,
+    alias,
     _impossible_power,
+    ignores_load,
     _no_idle,
-    _two_paths,
+    two_paths,
     check_meters,
 )

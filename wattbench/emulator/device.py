@@ -42,6 +42,16 @@ class MachineSettings:
     drift_s: float = 60.0
     noise_fraction: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse what no machine does."""
+        if self.max_batch < 1 or self.prefill_chunk_tokens < 1:
+            raise ValueError("max_batch and prefill_chunk_tokens must be at least 1")
+        if self.ripple_period_s <= 1e-4 or self.drift_s <= 0:
+            raise ValueError("ripple_period_s must be above 0.0001 s and drift_s above 0 s")
+        for name in ("ripple_fraction", "drift_fraction", "noise_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name):g} must be from 0 to 1")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrefillChunk:

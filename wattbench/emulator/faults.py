@@ -129,7 +129,8 @@ def make_fault(kind: str, given: Mapping[str, str], seed: int) -> Fault:
         OptionError: For an unknown kind or parameter, or a value that is no number.
     """
     if kind not in FAULTS:
-        raise OptionError(f"unknown fault {kind!r}{did_you_mean(kind, list(FAULTS))}")
+        hint = did_you_mean(kind, list(FAULTS))
+        raise OptionError(f"unknown fault {kind!r}{hint} (there are {', '.join(FAULTS)})")
     ranges = FAULTS[kind].ranges
     rng = np.random.default_rng((seed, list(FAULTS).index(kind)))
     parameters = {name: float(rng.uniform(*span)) for name, span in ranges.items()}
@@ -141,4 +142,7 @@ def make_fault(kind: str, given: Mapping[str, str], seed: int) -> Fault:
             parameters[name] = float(text)
         except ValueError:
             raise OptionError(f"fault {kind}: {name}={text!r} is not a number") from None
+        most = 1.0 if name in ("loss_fraction", "failure_fraction", "limit_fraction") else 1e6
+        if not (0 <= parameters[name] <= most or name == "offset_s"):
+            raise OptionError(f"fault {kind}: {name}={text} must be from 0 to {most:g}")
     return Fault(kind=kind, parameters=parameters)

@@ -158,7 +158,8 @@ class PrometheusMeter:
             MeterError: If the URL stopped answering.
         """
         deadline_s = asyncio.get_running_loop().time() + GRACE_S
-        stop_s = self._sink.now_s()
+        # A value that is new since now: one update later, so that the end is bracketed.
+        stop_s = self._sink.now_s() + READS_PER_UPDATE * self._period_s
         while asyncio.get_running_loop().time() < deadline_s and self._waiting_for(stop_s):
             await asyncio.sleep(self._period_s)
         self._stopping.set()
