@@ -82,7 +82,7 @@ def test_a_command_and_its_options_are_explained(path: str, sections: dict[str, 
 
 def test_findings_are_explained(sections: dict[str, str]) -> None:
     """Every code that a check or a missing energy can give is in the reference."""
-    code = re.compile(r'(?:_finding|InsufficientCoverage|Unmeasured)\(\s*(?:reason=)?"([\w.]+)"')
+    code = re.compile(r'(?:_?finding|InsufficientCoverage|Unmeasured)\(\s*(?:reason=)?"([\w.]+)"')
     package = PATH.parents[1] / "wattbench"
     text = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
     codes = set(code.findall(text))

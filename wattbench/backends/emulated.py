@@ -40,10 +40,7 @@ class EmulatedOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no engine can do."""
-        if self.max_batch < 1 or self.prefill_chunk_tokens < 1:
-            raise ValueError("max_batch and prefill_chunk_tokens must be at least 1")
-        if min(self.ripple_period_s, self.drift_s) <= 0:
-            raise ValueError("ripple_period_s and drift_s must be above 0")
+        _ = self.settings
 
     @property
     def settings(self) -> MachineSettings:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from wattbench.checks.meters import check_meters
-from wattbench.checks.power import alias, ignores_load, two_paths
+from wattbench.checks.power import alias, finding, ignores_load, two_paths
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
 from wattbench.core.result import Finding, Scope, Severity, Verdict
 from wattbench.core.run import RawRun
@@ -58,10 +58,6 @@ def verdict(findings: tuple[Finding, ...], scope: Scope) -> Verdict:
     return "doubtful" if "warning" in grave else "valid"
 
 
-def _finding(code: str, severity: Severity, scope: Scope, message: str) -> Finding:
-    return Finding(code=code, severity=severity, scope=scope, message=message)
-
-
 def _raw(point: PointFacts) -> list[RawRun]:
     return [run.raw for run in point.runs]
 
@@ -73,14 +69,14 @@ def _unfinished(point: PointFacts) -> Iterator[Finding]:
         if raw.status in codes:
             why = f": {raw.error_text}" if raw.error_text else ""
             message = f"Run {raw.record.run_id} is {raw.status} and not complete{why}."
-            yield _finding(codes[raw.status], "error", "both", message)
+            yield finding(codes[raw.status], "error", "both", message)
 
 
 def _nothing_measured(point: PointFacts) -> Iterator[Finding]:
     """``nothing_measured``: no answer arrived in the measured phase."""
     if not any(run.measured for run in point.runs):
         message = "No request of the measured phase was answered."
-        yield _finding("nothing_measured", "error", "both", message)
+        yield finding("nothing_measured", "error", "both", message)
 
 
 def _failures(point: PointFacts) -> Iterator[Finding]:
@@ -94,7 +90,7 @@ def _failures(point: PointFacts) -> Iterator[Finding]:
             f"{len(failed)} of {len(requests)} requests failed, first with "
             f"{failed[0].error_class}: {failed[0].error_text}. Their energy is charged."
         )
-        yield _finding("requests_failed", severity, "performance", message)
+        yield finding("requests_failed", severity, "performance", message)
 
 
 def _tokens_missing(point: PointFacts) -> Iterator[Finding]:
@@ -105,7 +101,7 @@ def _tokens_missing(point: PointFacts) -> Iterator[Finding]:
             f"The server told no token count for {len(missing)} answers; their chunks are counted "
             f"as tokens, and a chunk is not a token. Ask it for `usage` in the stream."
         )
-        yield _finding("token_count_missing", "error", "both", message)
+        yield finding("token_count_missing", "error", "both", message)
 
 
 def _lengths(point: PointFacts) -> Iterator[Finding]:
@@ -118,7 +114,7 @@ def _lengths(point: PointFacts) -> Iterator[Finding]:
             f"{len(wrong)} of {len(counted)} answers have another length than the workload "
             f"demands; the engine may not honour ignore_eos, or it cut answers short."
         )
-        yield _finding("length_mismatch", "warning", "performance", message)
+        yield finding("length_mismatch", "warning", "performance", message)
 
 
 def _percentiles(point: PointFacts) -> Iterator[Finding]:
@@ -134,7 +130,7 @@ def _percentiles(point: PointFacts) -> Iterator[Finding]:
                 f"{label} of {', '.join(withheld)} is withheld: it takes "
                 f"{needed_for_quantile(share)} values. Measure longer or add --repeats."
             )
-            yield _finding("too_few_samples", "info", "performance", message)
+            yield finding("too_few_samples", "info", "performance", message)
 
 
 def _steadiness(point: PointFacts) -> Iterator[Finding]:
@@ -148,7 +144,7 @@ def _steadiness(point: PointFacts) -> Iterator[Finding]:
             f"The second half of a window gave {times} the tokens of the first; load or engine "
             f"had not settled, or it stalled. Lengthen the warm-up or the window."
         )
-        yield _finding("not_steady", "warning", "both", message)
+        yield finding("not_steady", "warning", "both", message)
 
 
 def _half_ratio(run: RunFacts) -> float | None:
@@ -172,7 +168,7 @@ def _overload(point: PointFacts) -> Iterator[Finding]:
                 f"one: the load arrives faster than it is served, and latency tells how long the "
                 f"run was. Lower arrivals.rate_per_s."
             )
-            yield _finding("overloaded", "error", "performance", message)
+            yield finding("overloaded", "error", "performance", message)
             return
 
 
@@ -185,21 +181,21 @@ def _client(point: PointFacts) -> Iterator[Finding]:
             f"wattbench itself ran up to {worst_s * 1e3:.1f} ms late (p99 of its event loop); "
             f"latencies are that much in doubt. Leave it a free core."
         )
-        yield _finding("client_lag", "warning", "performance", message)
+        yield finding("client_lag", "warning", "performance", message)
 
 
 def _random_weights(point: PointFacts) -> Iterator[Finding]:
     """``random_weights``: speed and energy are real, answers mean nothing."""
     if any(raw.record.engine.random_weights for raw in _raw(point)):
         message = "The model has random weights: speed and energy are real, the answers are noise."
-        yield _finding("random_weights", "info", "both", message)
+        yield finding("random_weights", "info", "both", message)
 
 
 def _emulated(point: PointFacts) -> Iterator[Finding]:
     """``emulated_device``: every figure describes a model of a machine."""
     if any(raw.record.backend.get("name") == "emulated" for raw in _raw(point)):
         message = "The device is emulated: every figure describes a model of it, not hardware."
-        yield _finding("emulated_device", "info", "both", message)
+        yield finding("emulated_device", "info", "both", message)
 
 
 def _single(point: PointFacts) -> Iterator[Finding]:
@@ -209,7 +205,7 @@ def _single(point: PointFacts) -> Iterator[Finding]:
             "One run only: intervals rest on its ten parts and miss what changes from run to run. "
             "Add --repeats 3 or more."
         )
-        yield _finding("single_run", "info", "both", message)
+        yield finding("single_run", "info", "both", message)
 
 
 def _energy_unknown(point: PointFacts) -> Iterator[Finding]:
@@ -223,11 +219,11 @@ def _energy_unknown(point: PointFacts) -> Iterator[Finding]:
         if isinstance(run.headline, Unmeasured) and run.headline.reason not in seen:
             seen.add(run.headline.reason)
             message = f"No energy: {run.headline.message}."
-            yield _finding(run.headline.reason, "error", "energy", message)
+            yield finding(run.headline.reason, "error", "energy", message)
     reason = point.headline.gross.reason
     if reason is not None and reason not in seen:
         message = f"No energy: the repeats cannot be pooled ({reason})."
-        yield _finding(reason, "error", "energy", message)
+        yield finding(reason, "error", "energy", message)
 
 
 def _meter_failed(point: PointFacts) -> Iterator[Finding]:
@@ -236,7 +232,7 @@ def _meter_failed(point: PointFacts) -> Iterator[Finding]:
         for event in raw.events:
             if event.kind == "meter_failed":
                 message = f"A meter failed during the run: {event.detail['message']}."
-                yield _finding("meter_failed", "error", "energy", message)
+                yield finding("meter_failed", "error", "energy", message)
 
 
 def _elsewhere(point: PointFacts) -> Iterator[Finding]:
@@ -248,7 +244,7 @@ def _elsewhere(point: PointFacts) -> Iterator[Finding]:
                 f"{', '.join(local)} was read on the machine that runs wattbench, but the engine "
                 f"works elsewhere. Meter the machine that does the work."
             )
-            yield _finding("meter_not_on_engine_host", "error", "energy", message)
+            yield finding("meter_not_on_engine_host", "error", "energy", message)
             return
 
 
@@ -259,7 +255,7 @@ def _modelled(point: PointFacts) -> Iterator[Finding]:
             f"Every joule is {point.headline.kind}: {point.headline.method}. The interval rests "
             f"on stated priors, not on a sensor; `wattbench doctor` tells what would measure."
         )
-        yield _finding("modelled_only", "warning", "energy", message)
+        yield finding("modelled_only", "warning", "energy", message)
 
 
 def _window_length(point: PointFacts) -> Iterator[Finding]:
@@ -275,7 +271,7 @@ def _window_length(point: PointFacts) -> Iterator[Finding]:
             f"{measured_s:.1f} s were measured, the energy asks for {needed_s:.0f} s. Raise "
             f"measure.duration_s in the workload, or add --repeats."
         )
-        yield _finding("window_too_short", "warning", "energy", message)
+        yield finding("window_too_short", "warning", "energy", message)
 
 
 def _impossible_power(point: PointFacts) -> Iterator[Finding]:
@@ -290,7 +286,7 @@ def _impossible_power(point: PointFacts) -> Iterator[Finding]:
             f"Mean power of {mean_watts:.0f} W per device is above {TDP_RATIO} times its design "
             f"power ({limit_watts:.0f} W): a wrong profile or a wrong reading."
         )
-        yield _finding("above_1.1_tdp", "error", "energy", message)
+        yield finding("above_1.1_tdp", "error", "energy", message)
 
 
 def _no_idle(point: PointFacts) -> Iterator[Finding]:
@@ -298,7 +294,7 @@ def _no_idle(point: PointFacts) -> Iterator[Finding]:
     headline = point.headline
     if headline.gross.value is not None and headline.net_loaded_idle.reason == "no_idle_baseline":
         message = "Idle was not measured, so there is no net energy. Set idle_s in the workload."
-        yield _finding("no_idle_baseline", "info", "energy", message)
+        yield finding("no_idle_baseline", "info", "energy", message)
 
 
 CHECKS: tuple[Check, ...] = (

@@ -18,7 +18,8 @@ RESIDUAL_FRACTION = 0.05
 """Difference between a counter and the integral of power from which one of them is wrong."""
 
 
-def _finding(code: str, severity: Severity, scope: Scope, message: str) -> Finding:
+def finding(code: str, severity: Severity, scope: Scope, message: str) -> Finding:
+    """A finding, in one line."""
     return Finding(code=code, severity=severity, scope=scope, message=message)
 
 
@@ -40,7 +41,7 @@ def alias(point: PointFacts) -> Iterator[Finding]:
             if isinstance(gross, EnergyMeasurement):
                 hidden = gross.coverage_half_width_joules / max(gross.energy_joules, 1e-9)
             if locked or hidden > HIDDEN_FRACTION:
-                yield _finding("alias_risk", "warning", "energy", _alias_message(found, locked))
+                yield finding("alias_risk", "warning", "energy", _alias_message(found, locked))
                 return
 
 
@@ -68,7 +69,7 @@ def ignores_load(point: PointFacts) -> Iterator[Finding]:
             f"Power under load is that of the idle machine (within {IDLE_SHARE:.0%}): the meter "
             f"may watch another device than the one that works."
         )
-        yield _finding("power_ignores_load", "error", "energy", message)
+        yield finding("power_ignores_load", "error", "energy", message)
 
 
 def two_paths(point: PointFacts) -> Iterator[Finding]:
@@ -88,5 +89,5 @@ def two_paths(point: PointFacts) -> Iterator[Finding]:
                     f"counter; one of the two is wrong, or the power sensor looks at part of the "
                     f"time only."
                 )
-                yield _finding("counter_vs_integral_residual", "warning", "energy", message)
+                yield finding("counter_vs_integral_residual", "warning", "energy", message)
                 return

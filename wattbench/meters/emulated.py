@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wattbench.core.energy import EnergyDomain
 from wattbench.core.errors import UsageError
@@ -135,21 +135,14 @@ def _domains(
         gain_half_width_fraction=options.gain_half_width_fraction,
         offset_half_width_watts=options.offset_half_width_watts,
     )
-    power = EnergyDomain(
-        name=f"{kind}:{sensor.device}/power",
-        meter="emulated",
+    power = replace(
+        counter,
+        name=f"{counter.name}/power",
         quantity="power",
         kind="integrated",
-        boundary=profile.power.boundary,
-        current="ac" if profile.power.boundary == "node" else None,
-        devices=(f"{profile.name}:{sensor.device}",),
         parent=counter.name,
         method=f"power of the emulated machine, mean over {window_s:g} s",
-        update_period_s=options.period_s,
-        stamped_by="sensor",
         averaging_window_s=window_s,
         coverage_fraction=min(1.0, window_s / options.period_s),
-        gain_half_width_fraction=options.gain_half_width_fraction,
-        offset_half_width_watts=options.offset_half_width_watts,
     )
     return counter, power
