@@ -274,3 +274,15 @@ def test_a_file_that_is_no_text_is_refused(
     code, _, err = called(capsys, log, "--start", "1", "--end", "2")
     assert code == 2
     assert "cannot be read" in err
+
+
+@pytest.mark.parametrize("column", ["power_watts", "energy_joules"])
+def test_a_power_that_stands_alone_is_said_and_counted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, column: str
+) -> None:
+    watts = NOISY.copy()
+    watts[80] = 20 * watts.max()
+    values = watts if column == "power_watts" else np.cumsum(watts) * 0.1
+    shown = result(capsys, write_log(tmp_path / "log.csv", TIME_S, values, column))
+    assert shown["energy_joules"]["value"] is not None
+    assert "spike" in {f["code"] for f in shown["findings"] if f["severity"] == "warning"}

@@ -35,6 +35,8 @@ FROZEN_RATIO = 20
 """A value that stands this many times as long as values do, and above 3 s, is stuck."""
 MIN_CHANGES = 10
 """Changes of a power log from which it shows how long values stand."""
+SPIKE_RATIO = 4
+"""A power this many times all others near it, and most of the log, may be a misreading."""
 AVERAGES_PER_WINDOW = 3
 """Fewest trailing averages that a window must hold."""
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -100,7 +102,7 @@ def command(as_json: bool, must_be_valid: bool, _format: str, **options: Any) ->
 
     No value: no_samples, not_bracketed, gap, counter_reset, time_backwards, failed_read,
     negative_reading, zero_reading (all of them), stale_sensor or stale_counter (one value stands
-    for too long). Doubt: zero_reading (some), window_too_short. To know: boundary_unknown,
+    for too long). Doubt: zero_reading (some), spike, window_too_short. To know: boundary_unknown,
     no_prior.
     """
     start_s, end_s = options["start_s"], options["end_s"]
@@ -215,6 +217,10 @@ def _spoilt(trace: Trace, start_s: float, end_s: float) -> Iterator[Finding]:
     elif zeros and isinstance(trace, PowerTrace):
         message = f"{zeros} of {len(value)} samples are exactly 0; they count as they are."
         yield _doubt("zero_reading", "warning", message)
+    high_watts = _spike_watts(trace, start_s, end_s)
+    if high_watts is not None:
+        message = f"{high_watts:.4g} W stands alone among much lower powers; it counts as it is."
+        yield _doubt("spike", "warning", message)
     stale_s = _stale_s(trace, start_s, end_s)
     if stale_s is not None:
         code = "stale_sensor" if isinstance(trace, PowerTrace) else "stale_counter"
@@ -257,6 +263,25 @@ def _stale_s(trace: Trace, start_s: float, end_s: float) -> float | None:
         stand_s = np.where(levels > levels.min() + 0.1 * np.ptp(levels), stand_s, 0.0)
     longest_s = float(stand_s.max())
     return longest_s if longest_s > limit_s else None
+
+
+def _spike_watts(trace: Trace, start_s: float, end_s: float) -> float | None:
+    """The highest power of a window that stands alone [W], None if there is none."""
+    value = trace.energy_joules if isinstance(trace, CounterTrace) else trace.power_watts
+    good = np.isfinite(value)
+    time_s, watts = trace.time_s[good], value[good]
+    if isinstance(trace, CounterTrace):
+        ticks = np.concatenate([[True], np.diff(watts) != 0])[: len(watts)]
+        time_s, watts = time_s[ticks], watts[ticks]
+        watts = np.diff(watts) / np.maximum(np.diff(time_s), 1e-9)
+        time_s = time_s[1:]
+    if len(watts) < MIN_CHANGES:
+        return None
+    padded = np.pad(watts, 2)
+    near = np.max([padded[:-4], padded[1:-3], padded[3:-1], padded[4:]], axis=0)
+    usual = np.maximum(near, np.quantile(watts, 0.9))
+    alone = (watts > SPIKE_RATIO * usual) & (time_s >= start_s) & (time_s <= end_s) & (usual > 0)
+    return float(watts[alone].max()) if alone.any() else None
 
 
 def _flickers(levels_watts: FloatArray) -> bool:

@@ -56,7 +56,7 @@ class StoreError(WattbenchError):
 
 
 class InsufficientCoverage(WattbenchError):
-    """A trace does not carry an energy for the asked window.
+    """A trace does not carry an energy for the window: a finding of the result, seldom an exit.
 
     Args:
         reason: Reason code of the refusal, one of those listed in ``wattbench.checks``.

@@ -59,7 +59,9 @@ def read_power_log(path: Path, column: str | None = None) -> PowerLog:
             chosen = _column(path, names, column)
             places = (_place(path, names, TIME_COLUMN), names.index(chosen))
             table = np.array(list(_numbers(path, rows, (TIME_COLUMN, chosen), places)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read as CSV: {error}") from error
     table = table.reshape(-1, 2)
     time_s, value = table[:, 0], table[:, 1]

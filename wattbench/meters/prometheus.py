@@ -34,6 +34,7 @@ from wattbench.plugins import PluginContext, option
 ENERGY_SERIES = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 POWER_SERIES = "DCGM_FI_DEV_POWER_USAGE"
 THROTTLE_SERIES = "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS"
+SERIES = (ENERGY_SERIES, POWER_SERIES, THROTTLE_SERIES)
 SLOWED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 """NVML's bits for power cap, hardware slowdown, thermal and power brake; idle clocks are not."""
 PROBE_S, PROBE_PERIOD_S = 1.3, 0.01
@@ -90,12 +91,17 @@ class Sample:
     stamp_unix_s: float | None
 
 
-def parse_page(text: str) -> list[Sample]:
-    """Samples of a page in Prometheus' text format; lines that are none are passed over."""
+def parse_page(text: str, wanted: tuple[str, ...] = ("",)) -> list[Sample]:
+    """Samples of a page in Prometheus' text format; lines that are none are passed over.
+
+    Args:
+        text: The page.
+        wanted: Beginnings of the names that are looked for; a page has hundreds of others.
+    """
     samples = []
     for line in text.splitlines():
-        found = _LINE.match(line)
-        if found is None or line.startswith("#"):
+        found = _LINE.match(line) if line.startswith(wanted) else None
+        if found is None:
             continue
         name, labels, value, stamp = found.groups()
         try:
@@ -223,7 +229,7 @@ class PrometheusMeter:
             MeterError: If the URL does not answer, or not with a page or a result.
         """
         if self._options.query is None:
-            return parse_page(self._reader.text())
+            return parse_page(self._reader.text(), SERIES)
         return [
             Sample(
                 name="query",
