@@ -179,11 +179,7 @@ def _estimate(energy: EnergyMeasurement | None) -> dict[str, float | None]:
         return {"value": None, "low": None, "high": None}
     low, high = additive_interval(
         energy.energy_joules,
-        uniform_half_widths=(
-            *energy.gain_half_widths_joules,
-            *energy.offset_half_widths_joules,
-            energy.coverage_half_width_joules,
-        ),
+        uniform_half_widths=energy.uniform_half_widths_joules,
         normal_sd=energy.edge_joules,
     )
     return {"value": energy.energy_joules, "low": max(0.0, low), "high": high}

@@ -49,6 +49,9 @@ class EnergyDomain:
         gain_half_width_fraction: Prior on true/read − 1: uniform within ± this.
         offset_half_width_watts: Prior on true − read: uniform within ± this [W].
         on_client_host: Whether the samples come from the machine that runs wattbench.
+        host: Address of the machine that was measured, as its meter was reached; None if that is
+            the machine that runs wattbench, or nobody told.
+        clock_half_width_s: How far the samples' clock may be from the run clock [s], uniform.
     """
 
     name: str
@@ -69,10 +72,20 @@ class EnergyDomain:
     gain_half_width_fraction: float = 0.0
     offset_half_width_watts: float = 0.0
     on_client_host: bool = False
+    host: str | None = None
+    clock_half_width_s: float = 0.0
 
     def covers(self, device: str) -> bool:
-        """Whether a user means this domain by its name, its index or one of its devices."""
-        return device in (self.name, self.name.rpartition(":")[2], *self.devices)
+        """Whether a user means this domain by its name, its index or one of its devices.
+
+        ``HOST/…`` means the domains of one host only; ``HOST/*`` all of them.
+        """
+        host, slash, rest = device.rpartition("/")
+        if slash and self.host is not None and host == self.host:
+            device = rest
+        name = self.name.removeprefix(f"{self.host}/") if self.host else self.name
+        known = (self.name, name, name.partition("/")[0].rpartition(":")[2], *self.devices)
+        return device in known or (device == "*" and bool(slash))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +137,7 @@ class EnergyMeasurement:
         offset_half_widths_joules: One uniform half-width [J] per domain: reading offset unknown.
         edge_joules: One standard deviation [J]: samples do not fall on the window's edges.
         coverage_half_width_joules: Uniform half-width [J]: what the sensor does not look at.
+        alignment_half_width_joules: Uniform half-width [J]: the samples' clock is not the run's.
     """
 
     energy_joules: float
@@ -137,6 +151,17 @@ class EnergyMeasurement:
     offset_half_widths_joules: tuple[float, ...]
     edge_joules: float
     coverage_half_width_joules: float = 0.0
+    alignment_half_width_joules: float = 0.0
+
+    @property
+    def uniform_half_widths_joules(self) -> tuple[float, ...]:
+        """Every uniform term [J]."""
+        return (
+            *self.gain_half_widths_joules,
+            *self.offset_half_widths_joules,
+            self.coverage_half_width_joules,
+            self.alignment_half_width_joules,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,17 @@ class EngineDied(BackendError):
 
 
 class MeterError(WattbenchError):
-    """A meter cannot be opened or read."""
+    """A meter cannot be opened or read.
+
+    Args:
+        reason: What is in the way.
+        fix: The line, or the act, that gets it out of the way; None if nothing does.
+    """
+
+    def __init__(self, reason: str, fix: str | None = None) -> None:
+        super().__init__(reason if fix is None else f"{reason}. {fix}")
+        self.reason = reason
+        self.fix = fix
 
 
 class StoreError(WattbenchError):

@@ -70,7 +70,8 @@ class RunRecord:
         operating_point: The load, for example ``{"concurrency": 4}``.
         seed: Seed of the run's randomness.
         environment: Machine, software and versions.
-        devices: Devices or domains whose energy is charged to the load; None for all measured.
+        devices: Devices or domains whose energy is charged to the load; None for ``auto``.
+        roles: Devices by what they do, such as ``prefill`` and ``decode`` of a split deployment.
         tag: The user's own mark.
     """
 
@@ -89,6 +90,7 @@ class RunRecord:
     seed: int
     environment: Mapping[str, Json]
     devices: tuple[str, ...] | None = None
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tag: str | None = None
 
 

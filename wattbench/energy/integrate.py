@@ -256,7 +256,19 @@ def measure(
             duration_s,
             load_period_s,
         ),
+        alignment_half_width_joules=_alignment_joules(energy, start_s, end_s),
     )
+
+
+def _alignment_joules(energy: CumulativeEnergy, start_s: float, end_s: float) -> float:
+    """Most that the energy of a window changes by when the samples' clock is off [J]."""
+    shift_s = energy.domain.clock_half_width_s
+    if shift_s <= 0:
+        return 0.0
+    ends_s = np.array([[start_s, start_s - shift_s, start_s + shift_s], [end_s] * 3])
+    ends_s[1] += [0.0, -shift_s, shift_s]
+    joules = np.diff(energy.at_joules(ends_s.ravel()).reshape(2, 3), axis=0)[0]
+    return float(np.abs(joules - joules[0]).max())
 
 
 def _edges_joules(reading: _Reading, start_s: float, end_s: float) -> float:
@@ -305,7 +317,8 @@ def _demand_coverage(
 def pool(measurements: list[EnergyMeasurement]) -> EnergyMeasurement:
     """Sum of one domain over several windows: scale and offset errors are common to all.
 
-    Edges and what a sensor did not look at are another matter each time: they add in squares.
+    Edges and what a sensor did not look at are another matter each time: they add in squares. A
+    clock may be off by the same each time.
     """
     first = measurements[0]
     return EnergyMeasurement(
@@ -320,6 +333,7 @@ def pool(measurements: list[EnergyMeasurement]) -> EnergyMeasurement:
         offset_half_widths_joules=_columns([m.offset_half_widths_joules for m in measurements]),
         edge_joules=_root_sum([m.edge_joules for m in measurements]),
         coverage_half_width_joules=_root_sum([m.coverage_half_width_joules for m in measurements]),
+        alignment_half_width_joules=sum(m.alignment_half_width_joules for m in measurements),
     )
 
 
@@ -332,7 +346,7 @@ def _root_sum(terms: list[float]) -> float:
 
 
 def add(measurements: list[EnergyMeasurement]) -> EnergyMeasurement:
-    """Sum of several domains over one window: their errors are independent.
+    """Sum of several domains over one window: their errors are independent, but for clocks.
 
     Raises:
         ValueError: If the boundaries differ; they are never mixed silently.
@@ -355,4 +369,5 @@ def add(measurements: list[EnergyMeasurement]) -> EnergyMeasurement:
         ),
         edge_joules=_root_sum([m.edge_joules for m in measurements]),
         coverage_half_width_joules=_root_sum([m.coverage_half_width_joules for m in measurements]),
+        alignment_half_width_joules=sum(m.alignment_half_width_joules for m in measurements),
     )

@@ -39,6 +39,7 @@ def relative_error_fractions(
         uniform = [share for pair in (gains, offsets) for side in pair for share in side]
     for side in (ours, other):
         uniform.append(side.coverage_half_width_joules / side.energy_joules)
+        uniform.append(side.alignment_half_width_joules / side.energy_joules)
     edges = [side.edge_joules / side.energy_joules for side in (ours, other)]
     return tuple(uniform), math.hypot(*edges)
 

@@ -1,9 +1,11 @@
-"""The error budget of one window: gain, offset, edge and coverage.
+"""The error budget of one window: gain, offset, edge, coverage and alignment.
 
     gain      true / read − 1       uniform within ± g E         prior of the domain
     offset    true − read           uniform within ± o W         prior of the domain, W the window
     edge      samples beside the window's edges; when an update happened      normal
     coverage  what a sensor that looks c < 1 of each period T does not see    uniform
+    alignment another clock's stamps may be off by ± δ: what a shift of the window by δ changes
+              its energy by, about δ |P_end − P_start|                        uniform
 
 Coverage. Of a load without a rhythm each hidden part is a fresh draw, so errors add in squares:
 
@@ -53,17 +55,20 @@ UNIFORM = float(np.sqrt(3.0))
 """Half-width of a uniform distribution over its standard deviation."""
 
 
+TermName = Literal["gain", "offset", "edge", "coverage", "alignment"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetTerm:
     """One named source of error of an energy.
 
     Attributes:
-        name: ``gain``, ``offset``, ``edge`` or ``coverage``.
+        name: ``gain``, ``offset``, ``edge``, ``coverage`` or ``alignment``.
         distribution: Its shape.
         standard_joules: Its standard deviation [J].
     """
 
-    name: Literal["gain", "offset", "edge", "coverage"]
+    name: TermName
     distribution: Literal["uniform", "normal"]
     standard_joules: float
 
@@ -71,7 +76,7 @@ class BudgetTerm:
 def budget(energy: EnergyMeasurement) -> tuple[BudgetTerm, ...]:
     """The terms of an energy's uncertainty; their squares add."""
 
-    def uniform(name: Literal["gain", "offset", "coverage"], *widths: float) -> BudgetTerm:
+    def uniform(name: TermName, *widths: float) -> BudgetTerm:
         standard_joules = float(np.hypot.reduce([0.0, *widths])) / UNIFORM
         return BudgetTerm(name=name, distribution="uniform", standard_joules=standard_joules)
 
@@ -80,6 +85,7 @@ def budget(energy: EnergyMeasurement) -> tuple[BudgetTerm, ...]:
         uniform("offset", *energy.offset_half_widths_joules),
         BudgetTerm(name="edge", distribution="normal", standard_joules=energy.edge_joules),
         uniform("coverage", energy.coverage_half_width_joules),
+        uniform("alignment", energy.alignment_half_width_joules),
     )
 
 

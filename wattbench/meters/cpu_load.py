@@ -26,9 +26,8 @@ import os
 from dataclasses import dataclass
 
 from wattbench.core.energy import EnergyDomain
-from wattbench.core.protocols import TraceSink
 from wattbench.hardware.detect import IDLE_FRACTION, WATTS_PER_THREAD, cpu_title
-from wattbench.meters.sampler import Sampler
+from wattbench.meters.polling import Clock, PolledMeter, Reading, Source, bracketed
 from wattbench.plugins import PluginContext, option
 
 GAIN_WITH_TDP = 0.25
@@ -49,33 +48,14 @@ class CpuLoadOptions:
             raise ValueError(f"period_s={self.period_s:g} must be from 0.02 to 10 s")
 
 
-class CpuLoadMeter:
+class CpuLoadMeter(PolledMeter):
     """Turns the CPU's busy time into a modelled energy of the package."""
 
     Options = CpuLoadOptions
 
     def __init__(self, options: CpuLoadOptions, context: PluginContext) -> None:
-        self._threads = os.cpu_count() or 1
-        low, high = WATTS_PER_THREAD
-        prior = options.tdp_watts is None
-        self._full_watts = options.tdp_watts or self._threads * (low + high) / 2
-        self._idle_fraction = sum(IDLE_FRACTION) / 2
-        gain = (high - low) / (high + low) if prior else GAIN_WITH_TDP
-        source = "prior per logical processor" if prior else "given design power"
-        self._domain = EnergyDomain(
-            name="cpu_package:0",
-            meter="cpu-load",
-            quantity="energy_counter",
-            kind="modelled",
-            boundary="package",
-            devices=(cpu_title(),),
-            method=f"CPU load x {self._full_watts:g} W at full load ({source})",
-            update_period_s=options.period_s,
-            gain_half_width_fraction=gain,
-            offset_half_width_watts=self._full_watts * (IDLE_FRACTION[1] - IDLE_FRACTION[0]) / 2,
-            on_client_host=True,
-        )
-        self._sampler = Sampler(self._domain.name, self._energy_joules, options.period_s)
+        super().__init__(options.period_s)
+        self._options = options
 
     @staticmethod
     def availability() -> str | None:
@@ -86,20 +66,44 @@ class CpuLoadMeter:
             return f"the operating system does not tell CPU times: {error}"
         return None
 
-    async def start(self, sink: TraceSink) -> None:
-        """Begin reading."""
-        self._origin_s, self._origin_busy_s, self._sink = sink.now_s(), _busy_s(), sink
-        sink.declare(self._domain)
-        self._sampler.start(sink)
+    def open_source(self) -> Source:
+        """The CPU times of the operating system."""
+        return _CpuTimes(self._options)
 
-    async def stop(self) -> None:
-        """End reading."""
-        self._sampler.stop()
 
-    def _energy_joules(self) -> float:
-        elapsed_s = self._sink.now_s() - self._origin_s
+class _CpuTimes(Source):
+    def __init__(self, options: CpuLoadOptions) -> None:
+        threads, (low, high) = os.cpu_count() or 1, WATTS_PER_THREAD
+        prior = options.tdp_watts is None
+        full_watts = options.tdp_watts or threads * (low + high) / 2
+        source = "prior per logical processor" if prior else "given design power"
+        domain = EnergyDomain(
+            name="cpu_package:0",
+            meter="cpu-load",
+            quantity="energy_counter",
+            kind="modelled",
+            boundary="package",
+            devices=(cpu_title(),),
+            method=f"CPU load x {full_watts:g} W at full load ({source})",
+            update_period_s=options.period_s,
+            gain_half_width_fraction=(high - low) / (high + low) if prior else GAIN_WITH_TDP,
+            offset_half_width_watts=full_watts * (IDLE_FRACTION[1] - IDLE_FRACTION[0]) / 2,
+            on_client_host=True,
+        )
+        self.domains = (domain,)
+        self._full_watts, self._threads = full_watts, threads
+        self._origin_s: float | None = None
+        self._origin_busy_s = _busy_s()
+
+    def read(self, now_s: Clock) -> list[Reading]:
+        return [bracketed(now_s, self.domains[0].name, lambda: self._energy_joules(now_s()))]
+
+    def _energy_joules(self, time_s: float) -> float:
+        if self._origin_s is None:
+            self._origin_s, self._origin_busy_s = time_s, _busy_s()
+        idle_fraction = sum(IDLE_FRACTION) / 2
         busy_s = (_busy_s() - self._origin_busy_s) / self._threads
-        mean_s = self._idle_fraction * elapsed_s + (1 - self._idle_fraction) * busy_s
+        mean_s = idle_fraction * (time_s - self._origin_s) + (1 - idle_fraction) * busy_s
         return self._full_watts * mean_s
 
 

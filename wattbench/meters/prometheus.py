@@ -1,22 +1,21 @@
 """Power and energy from Prometheus: an exporter's page, or a query to a Prometheus server.
 
-Without ``query`` the URL is read as a page of the text format, and the two DCGM series are looked
-for: ``DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION`` [mJ] and ``DCGM_FI_DEV_POWER_USAGE`` [W], one device
-per ``gpu`` label. With ``query`` the URL is a Prometheus server, and every series of the result is
-a device.
+Without ``query`` the URL is read as a page of the text format, and the series of two exporters are
+looked for: NVIDIA's DCGM exporter (``DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION`` [mJ] and
+``DCGM_FI_DEV_POWER_USAGE`` [W] per GPU) and Kepler (``kepler_node_cpu_joules_total`` per zone).
+With ``query`` the URL is a Prometheus server, and every series of the result is a device; ``label``
+says which of its labels names it.
 
-The page is read in a thread of its own. Its update period is found out first, by reading fast for
-a moment; then it is read five times per update. A reading is stamped at the middle of its round
-trip. Prior on both readings: gain within ± 5 %, offset within ± 5 W, uniform.
+A reading is stamped at the middle of its round trip. Prior on readings: gain within ± 5 %, offset
+within ± 5 W, uniform.
 
-Source: NVIDIA's statements of ± 5 % and ± 5 W for board power (NVML API reference, 2025).
+Source: NVIDIA's statements of ± 5 % and ± 5 W for board power (NVML API reference, 2025); metric
+names of the DCGM exporter (its default counters) and of Kepler 0.10 (docs/user/metrics.md).
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,25 +24,25 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from wattbench.core.energy import EnergyDomain, Kind, Quantity
-from wattbench.core.errors import MeterError, WattbenchError
-from wattbench.core.protocols import TraceSink
+from wattbench.core.energy import Boundary, EnergyDomain, Quantity
+from wattbench.core.errors import MeterError
+from wattbench.core.run import Json
 from wattbench.meters.http_page import PageReader
+from wattbench.meters.polling import Clock, PolledMeter, Reading, Source
 from wattbench.plugins import PluginContext, option
 
 ENERGY_SERIES = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 POWER_SERIES = "DCGM_FI_DEV_POWER_USAGE"
 THROTTLE_SERIES = "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS"
-SERIES = (ENERGY_SERIES, POWER_SERIES, THROTTLE_SERIES)
+KEPLER_SERIES = "kepler_node_cpu_joules_total"
+SERIES = (ENERGY_SERIES, POWER_SERIES, THROTTLE_SERIES, KEPLER_SERIES)
 SLOWED = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 """NVML's bits for power cap, hardware slowdown, thermal and power brake; idle clocks are not."""
-PROBE_S, PROBE_PERIOD_S = 1.3, 0.01
-"""How long, and how often, the page is read to find its update period [s]."""
-READS_PER_UPDATE = 5
 CLOCK_CHANGE_S = 0.2
 """A sensor's clock is noted when it is off by this much more than before [s]."""
-GRACE_S = 6.0
-"""A device that does not report at the end is waited for this long [s]."""
+DEVICE_LABELS = ("gpu", "device", "instance", "node")
+"""Labels that name a device, the first that a series has."""
+
 _LINE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+(-?\d+))?\s*$")
 _LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
 
@@ -56,11 +55,10 @@ class PrometheusOptions:
     query: str | None = option(
         None, "PromQL that gives watts or joules, in quotes if it has commas"
     )
+    label: str | None = option(None, "label that names a device; none: gpu, device, instance, node")
     quantity: Literal["power", "energy"] = option("power", "what the query gives: W, or J so far")
     scale: float = option(1.0, "factor from the query's unit to W or J")
-    boundary: Literal["chip", "board", "module", "package", "node", "rack", "facility"] = option(
-        "board", "what the power includes"
-    )
+    boundary: Boundary = option("board", "what the power includes")
     period_s: float | None = option(None, "time between two reads [s]; none: found out")
     timeout_s: float = option(2.0, "longest wait for an answer [s]")
     gain_half_width_fraction: float = option(0.05, "prior on the gain: uniform within this")
@@ -119,209 +117,132 @@ def parse_page(text: str, wanted: tuple[str, ...] = ("",)) -> list[Sample]:
     return samples
 
 
-class PrometheusMeter:
-    """Reads a DCGM exporter's page, or any query of a Prometheus server."""
+class PrometheusMeter(PolledMeter):
+    """Reads an exporter's page (DCGM, Kepler), or any query of a Prometheus server."""
 
     Options = PrometheusOptions
 
     def __init__(self, options: PrometheusOptions, context: PluginContext) -> None:
+        super().__init__(options.period_s)
         self._options = options
-        self._reader = PageReader(options.url, options.query, options.timeout_s)
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._domains: dict[tuple[str, str], EnergyDomain] = {}
-        self._last_good_s: dict[str, float] = {}
-        self._failed_since_s: float | None = None
-        self._last_error = ""
-        self._broken: WattbenchError | None = None
-        self._throttled = False
-        self._clock_offset_s: dict[str, float] = {}
 
     @staticmethod
     def availability() -> str | None:
         """Always usable; whether the URL answers shows when it starts."""
         return None
 
-    async def start(self, sink: TraceSink) -> None:
-        """Find the devices and the update period, then read.
+    def open_source(self) -> Source:
+        """Find the devices.
 
         Raises:
             MeterError: If the URL does not answer, or has no power and no energy in it.
         """
-        self._sink = sink
-        period_s = await asyncio.to_thread(self._prepare)
-        self._period_s = self._options.period_s or period_s / READS_PER_UPDATE
-        for domain in self._domains.values():
-            sink.declare(domain)
-        self._read_once()
-        self._thread = threading.Thread(target=self._run, name="meter-prometheus", daemon=True)
-        self._thread.start()
+        reader = PageReader(self._options.url, self._options.query, self._options.timeout_s)
+        return _Series(self._options, reader)
 
-    async def stop(self) -> None:
-        """Read until every device has reported once more, then end.
 
-        Raises:
-            MeterError: If the URL stopped answering.
-        """
-        deadline_s = asyncio.get_running_loop().time() + GRACE_S
-        # A value that is new since now: one update later, so that the end is bracketed.
-        stop_s = self._sink.now_s() + READS_PER_UPDATE * self._period_s
-        while asyncio.get_running_loop().time() < deadline_s and self._waiting_for(stop_s):
-            await asyncio.sleep(self._period_s)
-        self._stopping.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+class _Series(Source):
+    """The series of one URL that are power or energy."""
+
+    updates_together = True
+
+    def __init__(self, options: PrometheusOptions, reader: PageReader) -> None:
+        self._options = options
+        self._reader = reader
+        self._events: list[tuple[str, Mapping[str, Json]]] = []
+        self._throttled = False
+        self._clock_offset_s: dict[str, float] = {}
+        keys = {key: s for s in self._samples() if (key := self._key(s)) is not None}
+        if not keys:
+            self.close()
+            raise self._nothing()
+        self._names = {key: self._domain(key, sample, set(keys)) for key, sample in keys.items()}
+        self.domains = tuple(self._names.values())
+
+    def close(self) -> None:
         self._reader.close()
-        if self._broken is not None:
-            raise self._broken
-        if self._failed_since_s is not None:
-            raise MeterError(
-                f"{self._reader.shown_url} has not answered since {self._failed_since_s:.1f} s of "
-                f"the run: {self._last_error}"
-            )
 
-    def _waiting_for(self, since_s: float) -> bool:
-        """Whether a device that still could report has not done so since."""
-        if self._failed_since_s is not None or self._broken is not None:
-            return False
-        return any(self._last_good_s.get(d.name, 0.0) < since_s for d in self._domains.values())
+    def _nothing(self) -> MeterError:
+        if self._options.query is not None:
+            return MeterError(f"query {self._options.query!r} of {self._reader.shown_url} is empty")
+        wanted = f"{ENERGY_SERIES}, {POWER_SERIES} nor {KEPLER_SERIES}"
+        return MeterError(
+            f"{self._reader.shown_url} answers, but has neither {wanted}",
+            "Name the address of a DCGM exporter or of Kepler, or add query=… for a server.",
+        )
 
-    def _prepare(self) -> float:
-        """Declare the domains from a first page; the update period of the page [s]."""
-        for sample in self._reader_samples():
-            if (key := self._key(sample)) is not None:
-                self._domains[key] = self._domain(key, sample, update_period_s=None)
-        if not self._domains:
-            raise MeterError(
-                f"{self._reader.shown_url} answers, but has neither {ENERGY_SERIES} nor "
-                f"{POWER_SERIES}"
-                if self._options.query is None
-                else f"the query {self._options.query!r} of {self._reader.shown_url} gives nothing"
-            )
-        update_period_s = self._update_period_s()
-        self._domains = {
-            key: self._domain(key, None, update_period_s, domain)
-            for key, domain in self._domains.items()
-        }
-        return update_period_s or PROBE_S
-
-    def _update_period_s(self) -> float | None:
-        """Median time between two changes of a value, None if none changed twice."""
-        changes: dict[tuple[str, str], list[float]] = {}
-        last: dict[tuple[str, str], float] = {}
-        end_s = time.monotonic() + PROBE_S
-        while time.monotonic() < end_s:
-            now_s = time.monotonic()
-            for sample in self._reader_samples():
-                key = self._key(sample)
-                if key is not None and last.get(key, sample.value) != sample.value:
-                    changes.setdefault(key, []).append(now_s)
-                if key is not None:
-                    last[key] = sample.value
-            time.sleep(PROBE_PERIOD_S)
-        gaps = [gap for stamps in changes.values() for gap in np.diff(stamps).tolist()]
-        return float(np.median(gaps)) if gaps else None
-
-    def _reader_samples(self) -> list[Sample]:
-        """Samples of one read.
-
-        Raises:
-            MeterError: If the URL does not answer, or not with a page or a result.
-        """
+    def _samples(self) -> list[Sample]:
         if self._options.query is None:
             return parse_page(self._reader.text(), SERIES)
         return [
-            Sample(
-                name="query",
-                labels=labels,
-                value=value * self._options.scale,
-                stamp_unix_s=None,
-            )
+            Sample(name="query", labels=labels, value=value, stamp_unix_s=None)
             for labels, value in self._reader.query_result()
         ]
 
     def _key(self, sample: Sample) -> tuple[str, str] | None:
         """Device and series of a sample, None if it is neither power nor energy."""
-        if self._options.query is not None:
-            label = next(
-                (
-                    sample.labels[k]
-                    for k in ("gpu", "device", "instance", "node")
-                    if k in sample.labels
-                ),
-                None,
-            )
-            shown = label or ",".join(f"{k}={v}" for k, v in sorted(sample.labels.items()))
+        labels, wanted = sample.labels, self._options.label
+        if sample.name == "query":
+            names = (wanted,) if wanted else DEVICE_LABELS
+            named = next((labels[name] for name in names if name in labels), None)
+            shown = named or ",".join(f"{k}={v}" for k, v in sorted(labels.items()))
             return shown or "0", "query"
+        if sample.name == KEPLER_SERIES:
+            return labels.get("zone", "package"), KEPLER_SERIES
         if sample.name not in (ENERGY_SERIES, POWER_SERIES):
             return None
-        return sample.labels.get("gpu") or sample.labels.get("UUID") or "0", sample.name
+        return labels.get("gpu") or labels.get("UUID") or "0", sample.name
 
     def _domain(
-        self,
-        key: tuple[str, str],
-        sample: Sample | None,
-        update_period_s: float | None,
-        known: EnergyDomain | None = None,
+        self, key: tuple[str, str], sample: Sample, keys: set[tuple[str, str]]
     ) -> EnergyDomain:
         device, series = key
-        counter = series == ENERGY_SERIES or (
+        counter = series in (ENERGY_SERIES, KEPLER_SERIES) or (
             series == "query" and self._options.quantity == "energy"
         )
         quantity: Quantity = "energy_counter" if counter else "power"
-        kind: Kind = "counter" if counter else "integrated"
-        name = f"gpu:{device}" if series != "query" else device
-        both = series == POWER_SERIES and (device, ENERGY_SERIES) in self._domains
-        labels = sample.labels if sample else {}
+        prefix = {"query": "", KEPLER_SERIES: "cpu:"}.get(series, "gpu:")
+        name, boundary = f"{prefix}{device}", self._options.boundary
+        both = series == POWER_SERIES and (device, ENERGY_SERIES) in keys
+        parent = name if both else None
+        if series == KEPLER_SERIES:
+            boundary = "package"
+            inside = device not in ("package", "dram") and ("package", series) in keys
+            parent = "cpu:package" if inside else None
         return EnergyDomain(
             name=f"{name}/power" if both else name,
             meter="prometheus",
             quantity=quantity,
-            kind=kind,
-            boundary=self._options.boundary,
-            devices=known.devices if known else (labels.get("UUID") or name,),
-            parent=name if both else None,
+            kind="counter" if counter else "integrated",
+            boundary=boundary,
+            devices=(sample.labels.get("UUID") or name,),
+            parent=parent,
             method=f"{self._options.query or series} of {self._reader.shown_url}",
-            update_period_s=update_period_s,
             gain_half_width_fraction=self._options.gain_half_width_fraction,
             offset_half_width_watts=self._options.offset_half_width_watts,
         )
 
-    def _run(self) -> None:
-        due_s = self._sink.now_s()
-        while True:
-            due_s = max(due_s + self._period_s, self._sink.now_s())
-            if self._stopping.wait(max(0.0, due_s - self._sink.now_s())):
-                return
-            try:
-                self._read_once()
-            except WattbenchError as error:
-                self._broken = error
-                return
-
-    def _read_once(self) -> None:
-        """Read the page and hand on what it says; a device without a value gets a failed read."""
-        before_s = self._sink.now_s()
-        try:
-            samples = self._reader_samples()
-        except MeterError as error:
-            if self._failed_since_s is None:
-                self._failed_since_s, self._last_error = before_s, str(error)
-            return
-        self._failed_since_s = None
-        time_s = (before_s + self._sink.now_s()) / 2
-        found = {key: sample for sample in samples if (key := self._key(sample)) is not None}
-        for key, domain in self._domains.items():
-            sample = found.get(key)
-            value = np.nan if sample is None else sample.value
-            if key[1] == ENERGY_SERIES:
-                value /= 1e3
-            self._sink.sample(domain.name, [time_s], [value])
-            if sample is not None:
+    def read(self, now_s: Clock) -> list[Reading]:
+        before_s = now_s()
+        samples = self._samples()
+        time_s = (before_s + now_s()) / 2
+        readings = []
+        for sample in samples:
+            key = self._key(sample)
+            if key is not None and key in self._names:
+                domain = self._names[key]
+                readings.append(Reading(domain.name, time_s, sample.value * self._factor(key[1])))
                 self._note_clock(domain, sample)
-            if value > 0:  # neither missing nor a failed read that came as 0
-                self._last_good_s[domain.name] = time_s
         self._note_throttling(samples)
+        return readings
+
+    def _factor(self, series: str) -> float:
+        """From the unit of a series to W or J."""
+        return {"query": self._options.scale, ENERGY_SERIES: 1e-3}.get(series, 1.0)
+
+    def events(self) -> list[tuple[str, Mapping[str, Json]]]:
+        found, self._events = self._events, []
+        return found
 
     def _note_clock(self, domain: EnergyDomain, sample: Sample) -> None:
         if sample.stamp_unix_s is None:
@@ -329,11 +250,13 @@ class PrometheusMeter:
         offset_s = sample.stamp_unix_s - time.time()
         if abs(offset_s - self._clock_offset_s.get(domain.name, np.inf)) > CLOCK_CHANGE_S:
             self._clock_offset_s[domain.name] = offset_s
-            self._sink.note("sensor_clock", domain=domain.name, offset_s=offset_s)
+            detail: dict[str, Json] = {"domain": domain.name, "offset_s": offset_s}
+            self._events.append(("sensor_clock", detail))
 
     def _note_throttling(self, samples: list[Sample]) -> None:
         slowed = [s for s in samples if s.name == THROTTLE_SERIES and int(s.value) & SLOWED]
         if slowed and not self._throttled:
             self._throttled = True
             devices = ", ".join(sorted(s.labels.get("gpu", "?") for s in slowed))
-            self._sink.note("throttled", devices=devices, reasons=f"0x{int(slowed[0].value):x}")
+            detail: dict[str, Json] = {"devices": devices, "reasons": f"0x{int(slowed[0].value):x}"}
+            self._events.append(("throttled", detail))

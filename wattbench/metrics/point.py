@@ -184,7 +184,7 @@ def _relative_terms(
     if isinstance(energy, Unmeasured) or energy.energy_joules <= 0:
         return (), 0.0
     scale = energy.energy_joules
-    uniform = _uniform_terms(energy)
+    uniform = energy.uniform_half_widths_joules
     return tuple(term / scale for term in uniform), energy.edge_joules / scale
 
 
@@ -229,19 +229,10 @@ def energy_estimate(energy: EnergyMeasurement | Unmeasured) -> Estimate:
         return Estimate(value=None, reason=energy.reason)
     low, high = additive_interval(
         energy.energy_joules,
-        uniform_half_widths=_uniform_terms(energy),
+        uniform_half_widths=energy.uniform_half_widths_joules,
         normal_sd=energy.edge_joules,
     )
     return Estimate(value=energy.energy_joules, low=max(0.0, low), high=high)
-
-
-def _uniform_terms(energy: EnergyMeasurement) -> tuple[float, ...]:
-    """Half-widths of all uniform terms of an energy [J]."""
-    return (
-        *energy.gain_half_widths_joules,
-        *energy.offset_half_widths_joules,
-        energy.coverage_half_width_joules,
-    )
 
 
 def _net(gross: EnergyMeasurement | Unmeasured, idle: EnergyMeasurement | Unmeasured) -> Estimate:
@@ -258,6 +249,7 @@ def _net(gross: EnergyMeasurement | Unmeasured, idle: EnergyMeasurement | Unmeas
         uniform_half_widths=[
             *(abs(ours - base * stretch) for ours, base in gains),
             gross.coverage_half_width_joules,
+            gross.alignment_half_width_joules,
             idle.coverage_half_width_joules * stretch,
         ],
         normal_sd=float(np.hypot(gross.edge_joules, idle.edge_joules * stretch)),

@@ -228,6 +228,7 @@ def _record(row: RowMapping) -> RunRecord:
         seed=row["seed"],
         environment=row["environment"],
         devices=None if row["devices"] is None else tuple(row["devices"]),
+        roles={role: tuple(devices) for role, devices in row["roles"].items()},
         tag=row["tag"],
     )
 

@@ -50,6 +50,7 @@ runs = sa.Table(
     sa.Column("meters", sa.JSON, nullable=False),
     sa.Column("operating_point", sa.JSON, nullable=False),
     sa.Column("devices", sa.JSON(none_as_null=True)),
+    sa.Column("roles", sa.JSON, nullable=False, server_default="{}"),
     sa.Column("environment", sa.JSON, nullable=False),
     sa.Column("writer", sa.JSON, nullable=False),
 )
@@ -106,6 +107,8 @@ domains = sa.Table(
     sa.Column("gain_half_width_fraction", sa.Float, nullable=False),
     sa.Column("offset_half_width_watts", sa.Float, nullable=False),
     sa.Column("on_client_host", sa.Boolean, nullable=False),
+    sa.Column("host", sa.Text),
+    sa.Column("clock_half_width_s", sa.Float, nullable=False, server_default="0"),
 )
 
 trace_blocks = sa.Table(
@@ -121,6 +124,15 @@ trace_blocks = sa.Table(
     sa.Column("time_s", sa.LargeBinary, nullable=False),
     sa.Column("value_codec", sa.String(24), nullable=False),
     sa.Column("value", sa.LargeBinary, nullable=False),
+)
+
+calibrations = sa.Table(
+    "calibrations",
+    metadata,
+    sa.Column("calibration_id", sa.String(40), primary_key=True),
+    sa.Column("created_unix_s", sa.Float, nullable=False, index=True),
+    sa.Column("expires_unix_s", sa.Float, nullable=False),
+    sa.Column("fit", sa.JSON, nullable=False),
 )
 
 events = sa.Table(

@@ -204,6 +204,7 @@ def _run_row(record: RunRecord) -> dict[str, Any]:
         "status": "running",
         "meters": [dict(meter) for meter in record.meters],
         "devices": None if record.devices is None else list(record.devices),
+        "roles": {role: list(devices) for role, devices in record.roles.items()},
         "workload_name": record.workload.get("name"),
         "backend_name": record.backend.get("name"),
         "hardware_name": record.hardware.get("name"),
