@@ -29,7 +29,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "hardware": {"core", "documents"},
     "emulator": {"core", "hardware", "plugins"},
     "backends": {"core", "plugins", "hardware", "emulator"},
-    "meters": {"core", "plugins", "hardware", "emulator"},
+    "meters": {"core", "plugins", "hardware", "emulator", "energy"},
     "store": {"core"},
     "interchange": {"core"},
     "metrics": {"core", "energy", "stats"},
@@ -58,6 +58,8 @@ FENCES: Mapping[str, Set[str]] = {
     "openvino_genai": {"backends"},
     "gguf": {"backends"},
     "tokenizers": {"backends"},
+    "pynvml": {"meters"},
+    "amdsmi": {"meters"},
 }
 """Which units may import a third party; one that is not named here is free."""
 

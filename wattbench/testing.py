@@ -126,6 +126,27 @@ def check_meter(
     return asyncio.run(_watched(meter_class(options, context), duration_s, on_half)).traces()
 
 
+def record_meter(meter: Any, duration_s: float) -> MemorySink:
+    """Let a meter run for a moment, without checks.
+
+    Args:
+        meter: A meter, not started.
+        duration_s: How long it runs between ``start`` and ``stop`` [s].
+
+    Raises:
+        MeterError: If it cannot start, or failed on the way.
+    """
+
+    async def record() -> MemorySink:
+        sink = MemorySink()
+        await meter.start(sink)
+        await asyncio.sleep(duration_s)
+        await meter.stop()
+        return sink
+
+    return asyncio.run(record())
+
+
 def check_plugin(plugin: Any) -> None:
     """Check what every plug-in must have, meter or backend.
 

@@ -65,7 +65,10 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, now_s: Clock) -> Iterable[Reading]:
-        """Read everything once; a domain that is left out has no value this time.
+        """Read everything once.
+
+        A domain that is left out has no value this time; one that its sensor stamps has nothing
+        new, and a NaN where it could not be read.
 
         Raises:
             MeterError: If nothing can be read.
@@ -121,9 +124,9 @@ class PolledMeter(ABC):
         self._sink = sink
         self._source = await asyncio.to_thread(self.open_source)
         try:
-            periods_s = await asyncio.to_thread(_update_periods_s, self._source)
+            periods_s = await asyncio.to_thread(_update_periods_s, self._source, sink.now_s)
             self._declare(periods_s)
-            self._read_once()
+            await asyncio.to_thread(self._read_first)
             if self._broken is not None or self._failing_since_s is not None:
                 raise self._broken or MeterError(self._failure)
         except BaseException:
@@ -169,6 +172,16 @@ class PolledMeter(ABC):
             return False
         return any(self._last_good_s.get(d.name, 0.0) < since_s for d in self._source.domains)
 
+    def _read_first(self) -> None:
+        """Read until every domain has a sample; one that its sensor stamps may need an update."""
+        end_s = self._sink.now_s() + PROBE_S
+        self._read_once()
+        while len(self._last_s) < len(self._source.domains) and self._sink.now_s() < end_s:
+            if self._broken is not None or self._failing_since_s is not None:
+                return
+            time.sleep(self._period_s)
+            self._read_once()
+
     def _run(self) -> None:
         due_s = self._sink.now_s()
         while self._broken is None:
@@ -182,7 +195,9 @@ class PolledMeter(ABC):
         """Read the source and hand on what it says; a domain without a value has a failed read."""
         before_s, cpu_s = self._sink.now_s(), time.thread_time()
         try:
-            found = {reading.domain: reading for reading in self._source.read(self._sink.now_s)}
+            found: dict[str, list[Reading]] = {}
+            for reading in self._source.read(self._sink.now_s):
+                found.setdefault(reading.domain, []).append(reading)
             self._failing_since_s = None
             self._hand_on(found, (before_s + self._sink.now_s()) / 2)
             for kind, detail in self._source.events():
@@ -197,32 +212,37 @@ class PolledMeter(ABC):
         self._reads += 1
         self._busy_s += time.thread_time() - cpu_s
 
-    def _hand_on(self, found: Mapping[str, Reading], middle_s: float) -> None:
+    def _hand_on(self, found: Mapping[str, Sequence[Reading]], middle_s: float) -> None:
         for domain in self._source.domains:
-            reading = found.get(domain.name) or Reading(domain.name, middle_s, np.nan)
             last_s = self._last_s.get(domain.name, -np.inf)
-            if domain.stamped_by == "sensor" and reading.time_s <= last_s:
-                continue  # the sensor's stamp says that this was read before
-            time_s = max(reading.time_s, last_s)
-            self._sink.sample(domain.name, [time_s], [reading.value])
-            self._last_s[domain.name] = time_s
-            known = domain.name in self._last_good_s
+            readings = found.get(domain.name, [])
+            if domain.stamped_by == "sensor":  # a stamp that was seen before was read before
+                readings = [reading for reading in readings if reading.time_s > last_s]
+            elif not readings:
+                readings = [Reading(domain.name, middle_s, np.nan)]
+            if not readings:
+                continue
+            times_s = np.maximum.accumulate([last_s, *(reading.time_s for reading in readings)])[1:]
+            values = np.array([reading.value for reading in readings])
+            self._sink.sample(domain.name, times_s, values)
+            self._last_s[domain.name] = float(times_s[-1])
             # Neither missing, nor a failed read that came as 0.
-            if reading.value > 0 or (reading.value == 0 and not known):
-                self._last_good_s[domain.name] = time_s
+            fresh = values[-1] > 0 or (values[-1] == 0 and domain.name not in self._last_good_s)
+            if fresh:
+                self._last_good_s[domain.name] = float(times_s[-1])
 
 
-def _update_periods_s(source: Source) -> dict[str, float | None]:
+def _update_periods_s(source: Source, now_s: Clock) -> dict[str, float | None]:
     """Update period of each domain: as it is known, else the median time between two changes."""
     periods_s = {domain.name: domain.update_period_s for domain in source.domains}
     if None not in periods_s.values():
         return periods_s
     changes: dict[str, list[float]] = {}
     last: dict[str, float] = {}
-    end_s = time.monotonic() + PROBE_S
-    while time.monotonic() < end_s:
+    end_s = now_s() + PROBE_S
+    while now_s() < end_s:
         with suppress(MeterError):  # one bad read is no reason to give up; the first real one is
-            for domain, time_s, value in source.read(time.monotonic):
+            for domain, time_s, value in source.read(now_s):
                 if last.get(domain, value) != value:
                     changes.setdefault(domain, []).append(time_s)
                 last[domain] = value
