@@ -6,12 +6,9 @@ over the wire per fault (0: none; 20 take an hour).
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import pairwise
@@ -22,6 +19,7 @@ import numpy as np
 from fault_runs import FAULT_CODES, codes_of_run
 from truth_periodic import periodic_coverage
 from truth_sections import Coverage, absolute_coverage, accuracy, relative_coverage
+from wire import emulated, run_point, true_joules
 
 from wattbench.emulator import FAULTS
 
@@ -29,17 +27,6 @@ RUNS = int(os.environ.get("RUNS", "1000"))
 WIRE = int(os.environ.get("WIRE", "0"))
 AT_ONCE = 4
 """Real-time runs side by side; they mostly wait."""
-WORKLOAD = """
-name: wire
-about: Short answers over loopback.
-session:
-  input_tokens: {kind: uniform, low: 20, high: 200}
-  output_tokens: {kind: uniform, low: 8, high: 60}
-arrivals: {kind: closed, concurrency: [4]}
-idle_s: 1.0
-warmup: {duration_s: 0.5}
-measure: {duration_s: 10.3}
-"""
 
 
 def print_report() -> None:
@@ -114,28 +101,13 @@ def faults_in_process() -> None:
 def wire_point(job: tuple[int, Sequence[str]]) -> tuple[dict[str, Any], float]:
     """One run in real time against `wattbench emulate`: its point, and the true energy [J]."""
     seed, arguments = job
-    python = [sys.executable, "-m", "wattbench"]
-    command = [*python, "emulate", "h100-sxm", "--seed", str(seed), *arguments]
     with (
         tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
+        emulated("h100-sxm", "--seed", str(seed), *arguments) as (url, _),
     ):
-        try:
-            assert server.stdout is not None
-            url = server.stdout.readline().split()[1]
-            workload = Path(folder) / "wire.yaml"
-            workload.write_text(WORKLOAD)
-            run = [*python, "run", str(workload), "--hardware", "h100-sxm", "--json"]
-            run += ["--backend", f"openai,url={url}/v1", "--meter", f"prometheus,url={url}/metrics"]
-            run += ["--db", f"{folder}/runs.sqlite", "--seed", str(seed)]
-            done = subprocess.run(run, capture_output=True, text=True, check=True)
-            (point,) = json.loads(done.stdout)["points"]
-            window = point["window"]
-            query = f"start={window['start_unix_s']}&end={window['end_unix_s']}"
-            with urllib.request.urlopen(f"{url}/truth?{query}", timeout=10) as answer:
-                return point, float(json.load(answer)["energy_joules"])
-        finally:
-            server.terminate()
+        meter, more = f"prometheus,url={url}/metrics", ("--seed", str(seed))
+        point = run_point(Path(folder), url, meter, duration_s=10.3, more=more)
+        return point, true_joules(url, point)
 
 
 def _wire_points(jobs: Iterable[tuple[int, Sequence[str]]]) -> list[tuple[dict[str, Any], float]]:

@@ -18,7 +18,7 @@ from wattbench.emulator import EmulatedMachine, WindowTruth, truth
 from wattbench.energy import relative_error_fractions
 from wattbench.meters.emulated import EmulatedMeterOptions
 from wattbench.metrics import RunFacts, run_facts
-from wattbench.metrics.point import energy_estimate
+from wattbench.metrics.domains import energy_estimate
 from wattbench.stats import combined_interval
 from wattbench.store import connect, database_url
 from wattbench.workload import Workload

@@ -38,6 +38,7 @@ from wattbench.backends.openai_wire import (
 from wattbench.backends.sse import SseError, SseParser
 from wattbench.core.errors import BackendError
 from wattbench.core.run import EngineInfo, Json, Mode
+from wattbench.hardware import listening_process_ids
 from wattbench.plugins import PluginContext, option
 
 if TYPE_CHECKING:
@@ -155,13 +156,15 @@ class OpenAIBackend:
             names = ", ".join(served[:20]) + (f" and {len(served) - 20} more" * (len(served) > 20))
             raise self._error(BackendError, f"{self._url} does not serve {wanted!r} but {names}")
         self._model = wanted or served[0]
+        here = _on_this_machine(self._options.url)
         server = self._redacted(response.headers.get("Server", ""))
         return EngineInfo(
             model=self._model,
             engine=f"openai ({server})" if server else "openai",
             tokens_source="usage",
             mode=Mode(),
-            on_client_host=_on_this_machine(self._options.url),
+            on_client_host=here,
+            process_ids=listening_process_ids(_port(self._options.url)) if here else (),
             detail={"url": self._url, "api": self._options.api},
         )
 
@@ -337,6 +340,11 @@ def _on_this_machine(url: str) -> bool:
         return True
     addresses = [each for found in psutil.net_if_addrs().values() for each in found]
     return host in {address.address.partition("%")[0] for address in addresses}
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _has_valid_port(parts: SplitResult) -> bool:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from wattbench.checks.devices import contention, elsewhere, foreign, neighbours, unproven
+from wattbench.checks.finding import finding
 from wattbench.checks.meters import check_meters
-from wattbench.checks.power import alias, finding, ignores_load, two_paths
+from wattbench.checks.power import alias, ignores_load, two_paths
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
 from wattbench.core.result import Finding, Scope, Severity, Verdict
 from wattbench.core.run import RawRun
@@ -235,19 +237,6 @@ def _meter_failed(point: PointFacts) -> Iterator[Finding]:
                 yield finding("meter_failed", "error", "energy", message)
 
 
-def _elsewhere(point: PointFacts) -> Iterator[Finding]:
-    """``meter_not_on_engine_host``: the meter watches a machine that does not do the work."""
-    for run in point.runs:
-        local = [d.domain.name for d in run.domains if d.used and d.domain.on_client_host]
-        if local and run.raw.record.engine.on_client_host is False:
-            message = (
-                f"{', '.join(local)} was read on the machine that runs wattbench, but the engine "
-                f"works elsewhere. Meter the machine that does the work."
-            )
-            yield finding("meter_not_on_engine_host", "error", "energy", message)
-            return
-
-
 def _modelled(point: PointFacts) -> Iterator[Finding]:
     """``modelled_only``: no sensor was read, the joules follow from assumptions."""
     if point.headline.gross.value is not None and point.headline.kind in ("modelled", "nameplate"):
@@ -312,7 +301,11 @@ CHECKS: tuple[Check, ...] = (
     _single,
     _energy_unknown,
     _meter_failed,
-    _elsewhere,
+    elsewhere,
+    neighbours,
+    unproven,
+    foreign,
+    contention,
     _modelled,
     _window_length,
     alias,

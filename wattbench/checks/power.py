@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wattbench.checks.finding import finding
 from wattbench.core.energy import EnergyMeasurement
-from wattbench.core.result import Finding, Scope, Severity
+from wattbench.core.result import Finding
 from wattbench.energy.aliasing import AliasRisk, alias_risk
 from wattbench.metrics import PointFacts, load_periods_s
 from wattbench.metrics.run import DomainEnergy
@@ -16,11 +17,6 @@ HIDDEN_FRACTION = 0.02
 """Half-width of what a sensor does not see, over the energy, from which it must be said."""
 RESIDUAL_FRACTION = 0.05
 """Difference between a counter and the integral of power from which one of them is wrong."""
-
-
-def finding(code: str, severity: Severity, scope: Scope, message: str) -> Finding:
-    """A finding, in one line."""
-    return Finding(code=code, severity=severity, scope=scope, message=message)
 
 
 def alias(point: PointFacts) -> Iterator[Finding]:

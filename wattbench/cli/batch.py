@@ -7,7 +7,7 @@ import dataclasses
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date
@@ -45,6 +45,7 @@ class Request:
     hardware: str | None
     meters: tuple[str, ...]
     devices: tuple[str, ...] | None
+    roles: Mapping[str, tuple[str, ...]]
     concurrency: tuple[int, ...] | None
     repeats: int
     seed: int | None
@@ -77,6 +78,7 @@ class Batch:
     seed: int
     tag: str | None
     devices: tuple[str, ...] | None
+    roles: Mapping[str, tuple[str, ...]]
     profile: MachineProfile | None
     backend_spec: PluginSpec
     backend: Backend
@@ -181,6 +183,7 @@ class Batch:
             seed=_run_seed(self.seed, index, repeat),
             environment=environment(),
             devices=self.devices,
+            roles=self.roles,
             tag=self.tag,
         )
 
@@ -223,6 +226,7 @@ def prepare(request: Request, database: str | None) -> Batch:
         seed=seed,
         tag=request.tag,
         devices=request.devices,
+        roles=request.roles,
         profile=profile,
         backend_spec=spec,
         backend=backend,

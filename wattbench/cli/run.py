@@ -39,6 +39,32 @@ def _devices(
     return None if text == "auto" else tuple(part.strip() for part in text.split(","))
 
 
+def _roles(
+    _context: click.Context, _option: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    """``ROLE=[HOST:]0-3,5`` as devices by role."""
+    roles: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        role, equals, places = text.partition("=")
+        host, colon, ids = places.rpartition(":")
+        devices = [device for part in ids.split(",") for device in _span(part.strip())]
+        if not (equals and role.isidentifier() and all(devices)):
+            raise click.BadParameter(
+                f"{text!r} is not ROLE=[HOST:]ID,… such as prefill=node1:0-3 or decode=4,5"
+            )
+        where = f"{host}/" if colon else ""
+        roles[role] = roles.get(role, ()) + tuple(f"{where}{device}" for device in devices)
+    return roles
+
+
+def _span(part: str) -> list[str]:
+    """``2-4`` as 2, 3, 4; anything else as it is."""
+    first, dash, last = part.partition("-")
+    if dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 1024:
+        return [str(number) for number in range(int(first), int(last) + 1)]
+    return [part]
+
+
 @click.command(name="run")
 @click.argument("workload", metavar="WORKLOAD")
 @click.option(
@@ -68,6 +94,15 @@ def _devices(
     callback=_devices,
     metavar="ID,…|auto",
     help="Devices that are charged for the work, by name, index or domain; auto: all measured.",
+)
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    callback=_roles,
+    metavar="ROLE=[HOST:]ID,…",
+    help="Devices by what they do in a split deployment, such as prefill=node1:0-3; may be "
+    "repeated. Their joules are kept apart.",
 )
 @click.option(
     "--concurrency",

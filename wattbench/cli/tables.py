@@ -15,7 +15,7 @@ from rich.table import Table
 
 from wattbench.core.errors import WattbenchError
 from wattbench.core.result import Estimate, Finding
-from wattbench.metrics import LATENCIES, QUANTILES, PointFacts
+from wattbench.metrics import LATENCIES, QUANTILES, PointFacts, PooledDomain
 from wattbench.results import PointResult
 from wattbench.stats import needed_for_quantile
 
@@ -132,7 +132,22 @@ def _rows(points: Sequence[PointResult]) -> list[tuple[str, list[str]]]:
         rows.append((title, [_cell(point.facts.metrics[name]) for point in points]))
     rows.append(("energy kind", [_provenance(point.facts) for point in points]))
     rows.append(("net of loaded idle J", [_cell(p.facts.headline.net_loaded_idle) for p in points]))
-    return rows
+    return rows + _device_rows(points)
+
+
+def _device_rows(points: Sequence[PointResult]) -> list[tuple[str, list[str]]]:
+    """What stands beside the energy charged: idle devices, the whole host, and roles."""
+    shares: dict[str, list[PooledDomain | None]] = {
+        "idle neighbours J": [point.facts.neighbours for point in points],
+        "whole host J": [point.facts.host for point in points],
+    }
+    for role in dict.fromkeys(role for point in points for role in point.facts.roles):
+        shares[f"{role} devices J"] = [point.facts.roles.get(role) for point in points]
+    return [
+        (escape(title), [_cell(share.gross) if share else "" for share in cells])
+        for title, cells in shares.items()
+        if any(cells)
+    ]
 
 
 def _verdict(verdict: str) -> str:

@@ -1,6 +1,13 @@
 """Metrics: one declared table, computed from raw records and nothing else."""
 
-from wattbench.metrics.point import PointFacts, PooledDomain, point_facts
+from wattbench.metrics.devices import (
+    foreign_process_ids,
+    named_devices,
+    watched_devices,
+    working_devices,
+)
+from wattbench.metrics.domains import PooledDomain
+from wattbench.metrics.point import PointFacts, point_facts
 from wattbench.metrics.run import RunFacts, Window, load_periods_s, power_limit_watts, run_facts
 from wattbench.metrics.table import (
     LATENCIES,
@@ -27,9 +34,13 @@ __all__ = [
     "RunFacts",
     "Totals",
     "Window",
+    "foreign_process_ids",
     "load_periods_s",
+    "named_devices",
     "point_facts",
     "pooled",
     "power_limit_watts",
     "run_facts",
+    "watched_devices",
+    "working_devices",
 ]

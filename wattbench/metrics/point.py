@@ -7,10 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wattbench.core.energy import EnergyDomain, EnergyMeasurement, FloatArray, Kind, Unmeasured
+from wattbench.core.energy import EnergyMeasurement, FloatArray, Unmeasured
 from wattbench.core.result import Estimate
-from wattbench.energy import add, pool
-from wattbench.metrics.run import DomainEnergy, RunFacts, charged_domains
+from wattbench.metrics.domains import (
+    PooledDomain,
+    headline,
+    host_total,
+    idle_neighbours,
+    pooled_domains,
+    pooled_energy,
+    role_energies,
+)
+from wattbench.metrics.run import RunFacts
 from wattbench.metrics.table import (
     INTERACTIVITY,
     INTERACTIVITY_PER_WATT,
@@ -22,38 +30,10 @@ from wattbench.metrics.table import (
 from wattbench.metrics.window import Totals, pooled
 from wattbench.stats import (
     Spread,
-    additive_interval,
     combined_interval,
     quantile,
     spread_of,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PooledDomain:
-    """Energy of one domain, or of several summed, over all windows of a point.
-
-    Attributes:
-        domain: Its description; of a sum, the first part's.
-        name: Name, or names joined by ``+``.
-        devices: Devices covered.
-        used: Whether it is charged.
-        kind: Provenance; a sum inherits the worst.
-        method: How the number came about.
-        gross: Energy [J].
-        net_loaded_idle: Energy above loaded idle over the same time [J].
-        net_deep_idle: Energy above the idle machine without its engine [J].
-    """
-
-    domain: EnergyDomain | None
-    name: str | None
-    devices: tuple[str, ...]
-    used: bool
-    kind: Kind | None
-    method: str | None
-    gross: Estimate
-    net_loaded_idle: Estimate
-    net_deep_idle: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +49,9 @@ class PointFacts:
         whole_run: Ratios over the whole runs, ramp and drain included.
         headline: The energy charged.
         domains: Energy by domain.
+        neighbours: Devices beside those that work; None if there are none.
+        host: All devices together; None if all work.
+        roles: Energy by role, if devices were given any.
     """
 
     runs: tuple[RunFacts, ...]
@@ -79,13 +62,16 @@ class PointFacts:
     whole_run: Mapping[str, Estimate]
     headline: PooledDomain
     domains: tuple[PooledDomain, ...]
+    neighbours: PooledDomain | None
+    host: PooledDomain | None
+    roles: Mapping[str, PooledDomain]
 
 
 def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
     """Pool the repeats of one operating point."""
     with_window = [run for run in runs if run.totals is not None]
     headlines = [run.headline for run in with_window]
-    energy = _pooled_energy(headlines)
+    energy = pooled_energy(headlines)
     steady = [run.totals for run in with_window if run.totals is not None]
     parts = with_window[0].parts if len(with_window) == 1 else None
     metrics = {spec.name: _ratio(spec, steady, parts, energy) for spec in RATIOS}
@@ -104,22 +90,12 @@ def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
         },
         latency_counts={name: len(found) for name, found in values.items()},
         whole_run={spec.name: _ratio(spec, whole, None, None) for spec in RATIOS},
-        headline=_headline(with_window, energy),
-        domains=tuple(_domains(with_window)),
+        headline=headline(with_window, energy),
+        domains=tuple(pooled_domains(with_window)),
+        neighbours=idle_neighbours(with_window),
+        host=host_total(with_window),
+        roles=role_energies(with_window),
     )
-
-
-def _pooled_energy(
-    measurements: Sequence[EnergyMeasurement | Unmeasured],
-) -> EnergyMeasurement | Unmeasured:
-    known = [m for m in measurements if isinstance(m, EnergyMeasurement)]
-    if len(known) < len(measurements):
-        return next(m for m in measurements if isinstance(m, Unmeasured))
-    if not known:
-        return Unmeasured(reason="no_window", message="no run of this point has a window")
-    if len({m.domains for m in known}) > 1:
-        return Unmeasured(reason="mixed_domains", message="the repeats measured different domains")
-    return pool(known)
 
 
 def _ratio(
@@ -221,104 +197,3 @@ def _per_watt(
         inverse=True,
     )
     return Estimate(value=value, low=low, high=high, n=interactivity.n)
-
-
-def energy_estimate(energy: EnergyMeasurement | Unmeasured) -> Estimate:
-    """An energy with the interval of its measurement, repeats apart."""
-    if isinstance(energy, Unmeasured):
-        return Estimate(value=None, reason=energy.reason)
-    low, high = additive_interval(
-        energy.energy_joules,
-        uniform_half_widths=energy.uniform_half_widths_joules,
-        normal_sd=energy.edge_joules,
-    )
-    return Estimate(value=energy.energy_joules, low=max(0.0, low), high=high)
-
-
-def _net(gross: EnergyMeasurement | Unmeasured, idle: EnergyMeasurement | Unmeasured) -> Estimate:
-    """Energy above loaded idle: scale errors shrink with it, offsets cancel."""
-    if isinstance(gross, Unmeasured):
-        return Estimate(value=None, reason=gross.reason)
-    if isinstance(idle, Unmeasured):
-        return Estimate(value=None, reason=idle.reason)
-    stretch = gross.duration_s / idle.duration_s
-    value = gross.energy_joules - idle.energy_joules * stretch
-    gains = zip(gross.gain_half_widths_joules, idle.gain_half_widths_joules, strict=True)
-    low, high = additive_interval(
-        value,
-        uniform_half_widths=[
-            *(abs(ours - base * stretch) for ours, base in gains),
-            gross.coverage_half_width_joules,
-            gross.alignment_half_width_joules,
-            idle.coverage_half_width_joules * stretch,
-        ],
-        normal_sd=float(np.hypot(gross.edge_joules, idle.edge_joules * stretch)),
-    )
-    return Estimate(value=value, low=low, high=high)
-
-
-def _domains(runs: Sequence[RunFacts]) -> list[PooledDomain]:
-    names = list(dict.fromkeys(d.domain.name for run in runs for d in run.domains))
-    return [_one_domain([d for r in runs for d in r.domains if d.domain.name == n]) for n in names]
-
-
-def _one_domain(parts: list[DomainEnergy]) -> PooledDomain:
-    first = parts[0].domain
-    gross = _pooled_energy([part.gross for part in parts])
-    idle = _pooled_energy([part.idle for part in parts])
-    return PooledDomain(
-        domain=first,
-        name=first.name,
-        devices=first.devices,
-        used=parts[0].used,
-        kind=first.kind,
-        method=first.method,
-        gross=energy_estimate(gross),
-        net_loaded_idle=_net(gross, idle),
-        net_deep_idle=_net(gross, _pooled_energy([part.deep_idle for part in parts])),
-    )
-
-
-def _headline(runs: Sequence[RunFacts], energy: EnergyMeasurement | Unmeasured) -> PooledDomain:
-    charged = [charged_domains(run.raw, run.domains) for run in runs]
-    first = charged[0][0].domain if charged and charged[0] else None
-    loaded = _net(energy, _pooled_energy(_sums([[d.idle for d in group] for group in charged])))
-    deep = _net(energy, _pooled_energy(_sums([[d.deep_idle for d in group] for group in charged])))
-    if isinstance(energy, EnergyMeasurement):
-        return PooledDomain(
-            domain=first,
-            name="+".join(energy.domains),
-            devices=energy.devices,
-            used=True,
-            kind=energy.kind,
-            method=energy.method,
-            gross=energy_estimate(energy),
-            net_loaded_idle=loaded,
-            net_deep_idle=deep,
-        )
-    return PooledDomain(
-        domain=first,
-        name=first.name if first else None,
-        devices=first.devices if first else (),
-        used=True,
-        kind=first.kind if first else None,
-        method=first.method if first else None,
-        gross=energy_estimate(energy),
-        net_loaded_idle=loaded,
-        net_deep_idle=deep,
-    )
-
-
-def _sums(
-    groups: Sequence[Sequence[EnergyMeasurement | Unmeasured]],
-) -> list[EnergyMeasurement | Unmeasured]:
-    """The sum of each group that has members; unknown as soon as a member is."""
-    sums: list[EnergyMeasurement | Unmeasured] = []
-    for group in groups:
-        missing = [part for part in group if isinstance(part, Unmeasured)]
-        known = [part for part in group if isinstance(part, EnergyMeasurement)]
-        if missing:
-            sums.append(missing[0])
-        elif known:
-            sums.append(add(known))
-    return sums

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -34,6 +35,7 @@ from wattbench.energy import (
     values_of,
 )
 from wattbench.energy.aliasing import alias_risk
+from wattbench.metrics.devices import is_used
 from wattbench.metrics.window import RequestLog, Totals
 
 PHASE_S = 0.5
@@ -159,7 +161,6 @@ def _whole_window(raw: RawRun) -> Window | None:
 
 
 def _domain_energy(raw: RawRun, trace: Trace, window: Window | None) -> DomainEnergy:
-    chosen = raw.record.devices
     domain = trace.domain
     idle_s = raw.event_time_s("idle_start"), raw.event_time_s("idle_end")
     no_load = Unmeasured(reason="no_window", message="nothing was sent, so there is no window")
@@ -169,9 +170,12 @@ def _domain_energy(raw: RawRun, trace: Trace, window: Window | None) -> DomainEn
     gross = no_load if window is None else _under_load(raw, trace, window)
     start_s, end_s = idle_s
     idle = no_idle if start_s is None or end_s is None else _idle(trace, start_s, end_s)
-    used = chosen is None or any(domain.covers(device) for device in chosen)
     return DomainEnergy(
-        domain=domain, used=used, gross=gross, idle=idle, deep_idle=_deep_idle(raw, domain)
+        domain=domain,
+        used=is_used(raw, domain),
+        gross=gross,
+        idle=idle,
+        deep_idle=_deep_idle(raw, domain),
     )
 
 
@@ -280,8 +284,7 @@ def charged_domains(raw: RawRun, domains: tuple[DomainEnergy, ...]) -> list[Doma
     Of the boundaries measured, the one that the machine's profile states its power at; if that
     one is not measured, the one with the best kind, and of equals the widest.
     """
-    names = {d.domain.name for d in domains}
-    top = [d for d in domains if d.used and d.domain.parent not in names]
+    top = [d for d in top_domains(domains) if d.used]
     groups = {b: [d for d in top if d.domain.boundary == b] for b in BOUNDARIES}
     groups = {boundary: group for boundary, group in groups.items() if group}
     if not groups:
@@ -297,6 +300,12 @@ def charged_domains(raw: RawRun, domains: tuple[DomainEnergy, ...]) -> list[Doma
         ),
     )
     return groups[ranked[0]]
+
+
+def top_domains(domains: Sequence[DomainEnergy]) -> list[DomainEnergy]:
+    """The domains that are inside no other one."""
+    names = {d.domain.name for d in domains}
+    return [d for d in domains if d.domain.parent not in names]
 
 
 def _headline(charged: list[DomainEnergy]) -> EnergyMeasurement | Unmeasured:

@@ -77,7 +77,7 @@ class _TraceSink:
         for device in devices or ():
             if not any(domain.covers(device) for domain in domains):
                 known = "; ".join(f"{d.name} ({', '.join(d.devices)})" for d in domains) or "none"
-                raise UsageError(f"--devices {device!r} is not measured; there is {known}")
+                raise UsageError(f"device {device!r} is not measured; there is {known}")
 
     def sample(
         self,
@@ -261,7 +261,9 @@ async def _metering(meters: Sequence[Meter], run: _Run) -> AsyncIterator[None]:
         for meter in meters:
             await meter.start(sink)
             started.append(meter)
-        sink.demand_devices(run.plan.record.devices)
+        record = run.plan.record
+        for devices in (record.devices, *record.roles.values()):
+            sink.demand_devices(devices)
         yield
     finally:
         for meter in started:
