@@ -88,6 +88,8 @@ UNITLESS: Mapping[str, Set[str]] = {
         "core.protocols.RecordSink.samples.value",
         "store.writer.StoreWriter.samples.value",
         "energy.cleaning.values_of",
+        "meters.agent_wire.samples_message",
+        "meters.agent_wire.samples_message.buffered",
         "meters.polling.Reading.value",
         "testing.MemorySink.values",
         "testing.MemorySink.sample.value",

@@ -132,6 +132,10 @@ class OpenAIBackend:
         """Why it cannot work here: never, any machine can send requests."""
         return None
 
+    def address(self) -> tuple[str, int]:
+        """Host and port of the server."""
+        return urlsplit(self._options.url).hostname or "", _port(self._options.url)
+
     async def open(self) -> EngineInfo:
         """Ask the server which models it serves, and choose one.
 
@@ -164,7 +168,7 @@ class OpenAIBackend:
             tokens_source="usage",
             mode=Mode(),
             on_client_host=here,
-            process_ids=listening_process_ids(_port(self._options.url)) if here else (),
+            process_ids=listening_process_ids(self.address()[1]) if here else (),
             detail={"url": self._url, "api": self._options.api},
         )
 

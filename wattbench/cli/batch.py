@@ -18,8 +18,9 @@ from rich.console import Console
 
 from wattbench import plugins
 from wattbench.cli.progress import ProgressView
+from wattbench.cli.sensors import build_meter, meter_spec
 from wattbench.core.errors import UsageError, WattbenchError
-from wattbench.core.protocols import Backend, Meter
+from wattbench.core.protocols import Backend
 from wattbench.core.run import EngineInfo, Json, RunRecord
 from wattbench.hardware import MachineProfile, detect_cpu, load_profile
 from wattbench.hardware.detect import NAME as LOCAL_CPU
@@ -130,7 +131,7 @@ class Batch:
         """Meter the machine before the engine is there, with the meters that can do without it."""
         duration_s = self.workload.deep_idle_s
         free = [
-            _build_meter(spec, options, self._context(self.seed))
+            build_meter(spec, options, self._context(self.seed))
             for spec, options in self.meter_specs
             if not getattr(plugins.find("meters", spec.name), "needs_engine", False)
         ]
@@ -148,7 +149,7 @@ class Batch:
     ) -> None:
         record = self._record(index, point, repeat, info)
         meters = [
-            _build_meter(spec, options, self._context(record.seed))
+            build_meter(spec, options, self._context(record.seed))
             for spec, options in self.meter_specs
         ]
         plan = RunPlan(
@@ -212,9 +213,9 @@ def prepare(request: Request, database: str | None) -> Batch:
     default_meter = getattr(backend_class, "default_meter", None)
     texts = request.meters or ((default_meter,) if default_meter else ())
     context = PluginContext(hardware=profile, seed=seed, backend=backend)
-    meter_specs = [_meter_spec(text) for text in texts if text != "none"]
-    for meter_spec, meter_options in meter_specs:
-        _build_meter(meter_spec, meter_options, context)
+    meter_specs = [meter_spec(text) for text in texts if text != "none"]
+    for named, meter_options in meter_specs:
+        build_meter(named, meter_options, context)
     url = database_url(database)
     check_place(url)
     return Batch(
@@ -233,20 +234,6 @@ def prepare(request: Request, database: str | None) -> Batch:
         backend_options=options,
         meter_specs=meter_specs,
     )
-
-
-def _meter_spec(text: str) -> tuple[PluginSpec, Any]:
-    spec = parse_spec(text)
-    return spec, parse_options(spec, plugins.find("meters", spec.name).Options)
-
-
-def _build_meter(spec: PluginSpec, options: Any, context: PluginContext) -> Meter:
-    meter_class = plugins.find("meters", spec.name)
-    reason = meter_class.availability()
-    if reason is not None:
-        raise WattbenchError(f"meter {spec.name} cannot work here: {reason}")
-    meter: Meter = meter_class(options, context)
-    return meter
 
 
 def _profile(name: str | None) -> MachineProfile | None:

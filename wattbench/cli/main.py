@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "May the numbers of a stored run be trusted? Verdicts and findings from raw samples.",
     "plot": "Draw stored runs.",
     "emulate": "Serve an emulated machine: OpenAI API, Prometheus metrics, and its exact truth.",
+    "agent": "Stream this host's meters to a load generator on another machine.",
     "doctor": "What this machine can run and measure, and what to do about the rest.",
 }
 

@@ -1,0 +1,188 @@
+"""The agent on another host: its meters, its clock, its secrets, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wire import codes, emulated, run_point, true_joules
+
+from wattbench.core.energy import CounterTrace
+from wattbench.core.errors import MeterError
+from wattbench.meters.agent import AgentMeter, AgentOptions, ClockOffset
+from wattbench.meters.agent_wire import TOKEN_ENV
+from wattbench.plugins import PluginContext
+from wattbench.testing import check_meter, record_meter
+
+TIME_S = np.arange(0.0, 60.0, 0.1)
+
+
+@contextlib.contextmanager
+def agent(*arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`wattbench agent` on a free port: its URL and its process."""
+    command = [sys.executable, "-m", "wattbench", "agent", "--port", "0", *arguments]
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | environment
+    )
+    try:
+        assert server.stdout is not None
+        word, url = server.stdout.readline().split()
+        assert word == "ready"
+        yield url, server
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(10) == 0
+        assert server.stdout is not None
+        server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def gpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A recorded GPU of 300 W that is lost after a minute, as a meter."""
+    path = tmp_path_factory.mktemp("nvml") / "gpus.json"
+    trace = {"time_s": TIME_S.tolist(), "energy_joules": (1e6 + 300 * TIME_S).tolist()}
+    device = {"uuid": "GPU-0", "name": "NVIDIA H100 80GB HBM3", "trace": trace}
+    path.write_text(json.dumps({"devices": [device]}))
+    return f"nvml,recording={path}"
+
+
+def meter(url: str, **options: str) -> AgentMeter:
+    return AgentMeter(AgentOptions(url=url, **options), PluginContext(hardware=None, seed=0))  # type: ignore[arg-type]
+
+
+def test_it_keeps_the_contract_whatever_its_clock(gpus: str) -> None:
+    with agent("--meter", gpus, "--skew-s", "0.3") as (url, _):
+        traces = check_meter(AgentMeter, AgentOptions(url=url, name="node1"), duration_s=1.5)
+    (trace,) = traces.values()
+    assert isinstance(trace, CounterTrace)
+    assert trace.domain.name == "node1/gpu:0"
+    assert trace.domain.host == "node1"
+    assert 0 < trace.domain.clock_half_width_s < 0.1
+    assert trace.domain.covers("node1/0")
+    assert not trace.domain.covers("node2/0")
+
+
+def test_three_ways_to_the_same_joules(tmp_path: Path) -> None:
+    """A page, and an agent that reads it 0.3 s off: both cover the truth and agree."""
+    with emulated("h100-sxm") as (url, _):
+        page = f"prometheus,url={url}/metrics"
+        with agent("--meter", page, "--skew-s", "0.3") as (agent_url, _):
+            point = run_point(
+                tmp_path,
+                url,
+                f"{page},offset_half_width_watts=0.5,gain_half_width_fraction=0.001",
+                f"agent,url={agent_url},name=node1",
+                duration_s=5.3,
+            )
+        truth = true_joules(url, point)
+    domains = {d["domain"]: d["gross_joules"] for d in point["energy"]["domains"]}
+    direct, remote = domains["gpu:0"], domains["node1/gpu:0"]
+    for gross in (direct, remote):
+        assert gross["low"] <= truth <= gross["high"]
+        assert gross["value"] == pytest.approx(truth, rel=0.01)
+    events = _events(tmp_path)
+    clock = next(detail for kind, detail in events if kind == "agent_clock")
+    assert clock["wall_offset_s"] == pytest.approx(0.3, abs=0.05)
+    assert "meter_not_on_engine_host" not in codes(point)
+
+
+def _events(folder: Path) -> list[tuple[str, dict[str, float]]]:
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(folder / "runs.sqlite")) as database:
+        rows = database.execute("SELECT kind, detail FROM events").fetchall()
+    return [(kind, json.loads(detail)) for kind, detail in rows]
+
+
+def test_without_the_token_nothing_is_told(gpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with agent("--meter", gpus, **{TOKEN_ENV: "sesame"}) as (url, _):
+        monkeypatch.setenv(TOKEN_ENV, "wrong")
+        with pytest.raises(MeterError, match="wants another token") as refused:
+            record_meter(meter(url), 0.1)
+        assert "wrong" not in str(refused.value)
+        assert "sesame" not in str(refused.value)
+        monkeypatch.setenv(TOKEN_ENV, "sesame")
+        assert record_meter(meter(url), 0.1).domains
+
+
+def test_it_does_not_open_itself_to_the_network_without_a_token(gpus: str) -> None:
+    command = [sys.executable, "-m", "wattbench", "agent", "--host", "192.0.2.1", "--meter", gpus]
+    environment = {k: v for k, v in os.environ.items() if k != TOKEN_ENV}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert "there is no token" in done.stderr
+
+
+def test_an_agent_that_goes_away_is_a_failed_meter(gpus: str) -> None:
+    with agent("--meter", gpus) as (url, server):
+        watched = meter(url, name="node1")
+
+        def stop_it() -> None:
+            server.send_signal(signal.SIGTERM)
+            server.wait(10)
+
+        with pytest.raises(MeterError, match="went away"):
+            _record_and(watched, stop_it)
+
+
+def _record_and(watched: AgentMeter, act: object) -> None:
+    import asyncio
+
+    from wattbench.testing import MemorySink
+
+    async def go() -> None:
+        await watched.start(MemorySink())
+        assert callable(act)
+        await asyncio.to_thread(act)
+        await watched.stop()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://127.0.0.1:1"])
+def test_nobody_there_says_how_to_start_one(url: str) -> None:
+    with pytest.raises(MeterError, match="no agent answers") as refused:
+        record_meter(meter(url), 0.1)
+    assert "wattbench agent --port" in (refused.value.fix or "")
+
+
+def test_another_server_is_no_agent() -> None:
+    with emulated("h100-sxm") as (url, _), pytest.raises(MeterError, match="that is no agent"):
+        record_meter(meter(url), 0.1)
+
+
+def test_a_meter_that_cannot_start_over_there_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "none.json"
+    path.write_text(json.dumps({"devices": []}))
+    with (
+        agent("--meter", f"nvml,recording={path}") as (url, _),
+        pytest.raises(MeterError, match="shows no GPU"),
+    ):
+        record_meter(meter(url), 0.1)
+
+
+@given(
+    offset_s=st.floats(-1e4, 1e4),
+    trips=st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 0.5)), min_size=1, max_size=30),
+)
+def test_the_offset_lies_within_its_half_width(
+    offset_s: float, trips: list[tuple[float, float]]
+) -> None:
+    """Whatever way and way back take, the true offset is inside: that is the trips' law."""
+    found, now_s = ClockOffset(), 0.0
+    for there_s, back_s in trips:
+        left_s, met_s = now_s, now_s + there_s
+        now_s = met_s + back_s
+        found.trip(left_s, met_s + offset_s, now_s)
+        assert abs(found.offset_s - offset_s) <= found.half_width_at_s(now_s) + 1e-9
+    assert found.half_width_s <= min(sum(trip) for trip in trips) / 2 + 50e-6 * now_s + 1e-9

@@ -1,0 +1,65 @@
+"""Meters from their texts, and the sensors that this machine has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wattbench import plugins
+from wattbench.core.errors import MeterError, WattbenchError
+from wattbench.core.protocols import Meter
+from wattbench.plugins import PluginContext, PluginSpec, parse_options, parse_spec
+
+SENSORS = ("nvml", "amdsmi", "rapl", "hwmon", "apple")
+"""Meters that read a sensor of the machine they run on, without being told where."""
+
+
+def meter_spec(text: str) -> tuple[PluginSpec, Any]:
+    """Name and typed options of ``NAME[,key=value…]``.
+
+    Raises:
+        UsageError: If there is no such meter, or it has no such option.
+    """
+    spec = parse_spec(text)
+    return spec, parse_options(spec, plugins.find("meters", spec.name).Options)
+
+
+def build_meter(spec: PluginSpec, options: Any, context: PluginContext) -> Meter:
+    """A meter, not started.
+
+    Raises:
+        WattbenchError: If it cannot work here.
+    """
+    meter_class = plugins.find("meters", spec.name)
+    reason = meter_class.availability()
+    if reason is not None:
+        raise WattbenchError(f"meter {spec.name} cannot work here: {reason}")
+    meter: Meter = meter_class(options, context)
+    return meter
+
+
+def default_sensors() -> list[str]:
+    """Names of the meters whose sensors can be read here.
+
+    Raises:
+        WattbenchError: If there is none.
+    """
+    found = [name for name in SENSORS if name in plugins.names("meters") and _opens(name)]
+    if not found:
+        raise WattbenchError(
+            "no sensor can be read on this machine; `wattbench doctor` says why, and what to do. "
+            "Name a --meter to go on without, such as --meter cpu-load"
+        )
+    return found
+
+
+def _opens(name: str) -> bool:
+    meter_class = plugins.find("meters", name)
+    if meter_class.availability() is not None:
+        return False
+    try:
+        meter_class(
+            meter_class.Options(), PluginContext(hardware=None, seed=0)
+        ).open_source().close()
+    except MeterError:
+        return False
+    return True
