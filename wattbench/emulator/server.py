@@ -15,7 +15,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ from wattbench.emulator.truth import WindowTruth, truth
 
 MEAN_OUTPUT_TOKENS = 150
 """Answers that may end by themselves are geometric with this mean [tokens]."""
+MAX_EMISSIONS = 100_000
+"""Requests whose first emission is remembered."""
 DEFAULT_MAX_TOKENS = {"text_completion": 16, "chat.completion": 256}
 _TRUTH_KEYS = (
     "energy_joules",
@@ -82,6 +84,7 @@ class EmulatorServer:
         self._tokens_per_chunk = tokens_per_chunk
         self._lengths = np.random.default_rng((seed, 0x4C))
         self._created = 0
+        self._emitted_s: dict[int, float] = {}
 
     def application(self) -> web.Application:
         """The web application; the machine is switched on when it starts."""
@@ -172,6 +175,8 @@ class EmulatorServer:
             sent += want
             last = sent == ask.output_tokens
             event = self._event(ask, stream, first=sent - want, tokens=want, last=last)
+            if sent == want:
+                self._note_emission(stream.number)
             await response.write(event)
         self.succeeded += 1
         if ask.include_usage:
@@ -180,6 +185,12 @@ class EmulatorServer:
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
+
+    def _note_emission(self, number: int) -> None:
+        """Keep when the first token of a request was written, of as many requests as fit."""
+        self._emitted_s[number] = asyncio.get_running_loop().time()
+        if len(self._emitted_s) > MAX_EMISSIONS:
+            del self._emitted_s[next(iter(self._emitted_s))]
 
     def _event(
         self,
@@ -236,10 +247,12 @@ class EmulatorServer:
         if not start_s < end_s:
             return web.json_response({"error": "start must be before end"}, status=400)
         found = truth(self.machine, start_s - unix_minus_loop_s, end_s - unix_minus_loop_s)
-        return web.json_response(_truth_json(found, unix_minus_loop_s))
+        return web.json_response(_truth_json(found, unix_minus_loop_s, self._emitted_s))
 
 
-def _truth_json(found: WindowTruth, unix_minus_loop_s: float) -> dict[str, Any]:
+def _truth_json(
+    found: WindowTruth, unix_minus_loop_s: float, emitted_s: Mapping[int, float]
+) -> dict[str, Any]:
     def unix_s(time_s: float | None) -> float | None:
         return None if time_s is None else time_s + unix_minus_loop_s
 
@@ -249,6 +262,7 @@ def _truth_json(found: WindowTruth, unix_minus_loop_s: float) -> dict[str, Any]:
             "id": request.number,
             "energy_joules": request.energy_joules,
             "first_token_unix_s": unix_s(request.first_token_s),
+            "first_emission_unix_s": unix_s(emitted_s.get(request.number)),
             "last_token_unix_s": unix_s(request.last_token_s),
             "input_tokens": request.input_tokens,
             "output_tokens": request.output_tokens,
