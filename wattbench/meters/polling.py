@@ -99,6 +99,7 @@ class PolledMeter(ABC):
         self._thread: threading.Thread | None = None
         self._last_s: dict[str, float] = {}
         self._last_good_s: dict[str, float] = {}
+        self._above_zero: set[str] = set()
         self._failing_since_s: float | None = None
         self._failure = ""
         self._broken: WattbenchError | None = None
@@ -206,10 +207,11 @@ class PolledMeter(ABC):
             time_s = max(reading.time_s, last_s)
             self._sink.sample(domain.name, [time_s], [reading.value])
             self._last_s[domain.name] = time_s
-            known = domain.name in self._last_good_s
-            # Neither missing, nor a failed read that came as 0.
-            if reading.value > 0 or (reading.value == 0 and not known):
+            # Neither missing, nor a failed read that came as 0; a counter may stand at 0.
+            if reading.value > 0 or (reading.value == 0 and domain.name not in self._above_zero):
                 self._last_good_s[domain.name] = time_s
+            if reading.value > 0 or domain.quantity == "power":
+                self._above_zero.add(domain.name)
 
 
 def _update_periods_s(source: Source) -> dict[str, float | None]:
