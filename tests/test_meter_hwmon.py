@@ -60,6 +60,7 @@ def test_intel_arc(tmp_path: Path) -> None:
     found = domains(tmp_path)
     assert parents(found) == {"gpu:0": None, "gpu:0/i915_gt0": "gpu:0", "gpu:1": None}
     assert found["gpu:0"].devices == ("0000:03:00.0",)
+    assert found["gpu:0/i915_gt0"].devices == ("0000:03:00.0/i915_gt0",)
     assert (found["gpu:0"].quantity, found["gpu:0"].kind) == ("energy_counter", "counter")
     assert found["gpu:0"].boundary == "chip"
     assert values(tmp_path) == {"gpu:0": 2.5, "gpu:0/i915_gt0": 2.0, "gpu:1": 1e-6}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -174,3 +176,22 @@ def test_impossible_options_are_refused(tmp_path: Path) -> None:
         RaplOptions(root=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="period_s=0 must be"):
         RaplOptions(period_s=0.0)
+
+
+def test_a_tree_that_is_named_is_not_refused_for_want_of_another(tmp_path: Path) -> None:
+    """The command line asks what this machine has only if no root is named."""
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    run = [
+        "-m",
+        "wattbench",
+        "run",
+        "quickstart",
+        "--backend",
+        "emulated",
+        "--hardware",
+        "h100-sxm",
+    ]
+    place = ["--db", str(tmp_path / "runs.sqlite"), "--meter", f"rapl,root={tmp_path}"]
+    command = [sys.executable, *run, *place, "--devices", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "cpu_package:0 (package-0)" in done.stderr

@@ -141,7 +141,7 @@ def test_known_power_that_steps() -> None:
         traces = check_meter(
             RedfishMeter,
             RedfishOptions(url=server.url, period_s=0.1, update_period_s=0.2),
-            duration_s=2.0,
+            duration_s=1.4,
             on_half=lambda: server.documents.update({page: metrics(400.0, None)}),
         )
     trace = traces["127.0.0.1/chassis:Server_0"]

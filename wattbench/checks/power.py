@@ -75,9 +75,13 @@ def ignores_load(point: PointFacts) -> Iterator[Finding]:
 def two_paths(point: PointFacts) -> Iterator[Finding]:
     """``counter_vs_integral_residual``: a device's counter and its power disagree."""
     for run in point.runs:
-        gross = {d.domain.name: d.gross for d in run.domains}
+        by_name = {d.domain.name: d for d in run.domains}
         for domain in run.domains:
-            counter, power = gross.get(domain.domain.parent or ""), domain.gross
+            parent = by_name.get(domain.domain.parent or "")
+            # A domain inside a larger one has fewer devices than it: less energy is no fault.
+            if parent is None or parent.domain.devices != domain.domain.devices:
+                continue
+            counter, power = parent.gross, domain.gross
             if not isinstance(counter, EnergyMeasurement) or not isinstance(
                 power, EnergyMeasurement
             ):

@@ -56,6 +56,11 @@ class AppleOptions:
         if self.period_s is not None and not 0.005 <= self.period_s <= 60.0:
             raise ValueError(f"period_s={self.period_s:g} must be from 0.005 to 60 s")
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether they name another source than this machine's own."""
+        return self.recording is not None
+
 
 class RecordedAppleMonitor:
     """Answers as ``zeus_apple_silicon.AppleEnergyMonitor`` did while a record was made.

@@ -53,6 +53,11 @@ class HwmonOptions:
         """Refuse what cannot be read."""
         check_root(self.root, self.period_s)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether they name another source than what this machine is known to have."""
+        return self.root != "/" or self.chip is not None
+
 
 class Role(NamedTuple):
     """What a channel of a driver means.
@@ -317,9 +322,11 @@ def _tree(found: list[tuple[Channel, Role]], options: HwmonOptions) -> list[Ener
         domains.append(_domain(name, channel, role, options))
         parents.append(chain)
     names = {domain.name for domain in domains}
+    outer = [next((parent for parent in chain if parent in names), None) for chain in parents]
+    # A part is another device than the whole, with which its energy need not agree.
     return [
-        replace(domain, parent=next((p for p in chain if p in names), None))
-        for domain, chain in zip(domains, parents, strict=True)
+        replace(d, parent=parent, devices=(f"{d.devices[0]}/{c.label or c.chip}",)) if parent else d
+        for d, parent, (c, _) in zip(domains, outer, found, strict=True)
     ]
 
 

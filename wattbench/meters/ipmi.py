@@ -65,6 +65,11 @@ class IpmiOptions:
         if self.host is not None and self.host.startswith("-"):
             raise ValueError(f"host={self.host!r} is no address")
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether they name another source than this machine's own."""
+        return self.command != "ipmitool"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerReading:

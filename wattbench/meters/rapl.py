@@ -53,6 +53,11 @@ class RaplOptions:
         """Refuse what cannot be read."""
         check_root(self.root, self.period_s)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether they name another source than this machine's own."""
+        return self.root != "/"
+
 
 @dataclass(frozen=True, slots=True)
 class _Zone:
