@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from wattbench.checks.finding import finding
-from wattbench.core.energy import EnergyMeasurement
+from wattbench.core.energy import EnergyDomain, EnergyMeasurement
 from wattbench.core.result import Finding
 from wattbench.energy.aliasing import AliasRisk, alias_risk
 from wattbench.metrics import PointFacts, load_periods_s
@@ -71,9 +71,13 @@ def ignores_load(point: PointFacts) -> Iterator[Finding]:
 def two_paths(point: PointFacts) -> Iterator[Finding]:
     """``counter_vs_integral_residual``: a device's counter and its power disagree."""
     for run in point.runs:
-        gross = {d.domain.name: d.gross for d in run.domains}
+        by_name = {d.domain.name: d for d in run.domains}
         for domain in run.domains:
-            counter, power = gross.get(domain.domain.parent or ""), domain.gross
+            parent = by_name.get(domain.domain.parent or "")
+            # A part of a device, or a device in a larger one, has less energy: that is no fault.
+            if parent is None or _covers(parent.domain) != _covers(domain.domain):
+                continue
+            counter, power = parent.gross, domain.gross
             if not isinstance(counter, EnergyMeasurement) or not isinstance(
                 power, EnergyMeasurement
             ):
@@ -87,3 +91,7 @@ def two_paths(point: PointFacts) -> Iterator[Finding]:
                 )
                 yield finding("counter_vs_integral_residual", "warning", "energy", message)
                 return
+
+
+def _covers(domain: EnergyDomain) -> tuple[str, tuple[str, ...]]:
+    return domain.boundary, domain.devices

@@ -30,7 +30,8 @@ def build_meter(spec: PluginSpec, options: Any, context: PluginContext) -> Meter
         WattbenchError: If it cannot work here.
     """
     meter_class = plugins.find("meters", spec.name)
-    reason = meter_class.availability()
+    # A source that the options name may be there though this machine has none of its own.
+    reason = None if getattr(options, "elsewhere", False) else meter_class.availability()
     if reason is not None:
         raise WattbenchError(f"meter {spec.name} cannot work here: {reason}")
     meter: Meter = meter_class(options, context)

@@ -1,15 +1,29 @@
-"""One URL read again and again over one connection, without an event loop."""
+"""Pages of one server read again and again over one connection, without an event loop."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import math
+import ssl
+from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 from wattbench.core.errors import MeterError
 
 MAX_BYTES = 16 << 20
+
+
+class HttpStatusError(MeterError):
+    """An answer with another status than 200.
+
+    Attributes:
+        status: The status.
+    """
+
+    def __init__(self, url: str, status: int) -> None:
+        super().__init__(f"{url} answers with HTTP {status}")
+        self.status = status
 
 
 class PageReader:
@@ -19,34 +33,51 @@ class PageReader:
         url: Address of the page, or with ``query`` of a Prometheus server.
         query: PromQL, None for a page.
         timeout_s: Longest wait for an answer [s].
+        headers: Sent with every request, such as a login; never shown.
+        tls: How an https server proves itself; None: by the system's authorities.
     """
 
-    def __init__(self, url: str, query: str | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        query: str | None,
+        timeout_s: float,
+        *,
+        headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._parts = urlsplit(url)
         self._timeout_s = timeout_s
+        self._headers = {"Accept": "text/plain, */*", **(headers or {})}
+        self._tls = tls
         self._connection: http.client.HTTPConnection | None = None
         path = self._parts.path or "/"
         self._target = f"{path}?{self._parts.query}" if self._parts.query else path
         if query is not None:
             self._target = f"{path.rstrip('/')}/api/v1/query?query={quote(query)}"
-        self.shown_url = f"{self._parts.scheme}://{self._parts.netloc.rpartition('@')[2]}{path}"
+        self._shown_server = f"{self._parts.scheme}://{self._parts.netloc.rpartition('@')[2]}"
+        self.shown_url = f"{self._shown_server}{path}"
 
-    def text(self) -> str:
+    def text(self, path: str | None = None) -> str:
         """The body of the answer.
 
+        Args:
+            path: Another page of the same server; None: the one that the URL names.
+
         Raises:
-            MeterError: If there is no answer, or not with HTTP 200.
+            MeterError: If there is no answer, or not with HTTP 200 (then ``HttpStatusError``).
         """
+        shown_url = self.shown_url if path is None else f"{self._shown_server}{path}"
         try:
             try:
-                return self._get()
+                return self._get(path or self._target, shown_url)
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
                 # A server may close an idle connection; once more on a new one.
                 self.close()
-                return self._get()
+                return self._get(path or self._target, shown_url)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise MeterError(f"{self.shown_url} does not answer: {error}") from error
+            raise MeterError(f"{shown_url} does not answer: {error}") from error
 
     def query_result(self) -> list[tuple[dict[str, str], float]]:
         """Labels and value of every series of the result.
@@ -71,16 +102,21 @@ class PageReader:
             self._connection.close()
             self._connection = None
 
-    def _get(self) -> str:
+    def _get(self, target: str, shown_url: str) -> str:
         if self._connection is None:
-            secure = self._parts.scheme == "https"
-            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-            host = self._parts.hostname or ""
-            self._connection = kind(host, self._parts.port, timeout=self._timeout_s)
-        self._connection.request("GET", self._target, headers={"Accept": "text/plain, */*"})
+            self._connection = self._connect()
+        self._connection.request("GET", target, headers=self._headers)
         response = self._connection.getresponse()
         body = response.read(MAX_BYTES)
         if response.status != 200:
             self.close()
-            raise MeterError(f"{self.shown_url} answers with HTTP {response.status}")
+            raise HttpStatusError(shown_url, response.status)
         return body.decode("utf-8", "replace")
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._parts.hostname or "", self._parts.port
+        if self._parts.scheme == "https":
+            return http.client.HTTPSConnection(
+                host, port, timeout=self._timeout_s, context=self._tls
+            )
+        return http.client.HTTPConnection(host, port, timeout=self._timeout_s)

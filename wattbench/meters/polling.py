@@ -102,6 +102,7 @@ class PolledMeter(ABC):
         self._thread: threading.Thread | None = None
         self._last_s: dict[str, float] = {}
         self._last_good_s: dict[str, float] = {}
+        self._above_zero: set[str] = set()
         self._failing_since_s: float | None = None
         self._failure = ""
         self._broken: WattbenchError | None = None
@@ -226,10 +227,12 @@ class PolledMeter(ABC):
             values = np.array([reading.value for reading in readings])
             self._sink.sample(domain.name, times_s, values)
             self._last_s[domain.name] = float(times_s[-1])
-            # Neither missing, nor a failed read that came as 0.
-            fresh = values[-1] > 0 or (values[-1] == 0 and domain.name not in self._last_good_s)
-            if fresh:
+            # Neither missing, nor a failed read that came as 0; a counter may stand at 0.
+            last = values[-1]
+            if last > 0 or (last == 0 and domain.name not in self._above_zero):
                 self._last_good_s[domain.name] = float(times_s[-1])
+            if last > 0 or domain.quantity == "power":
+                self._above_zero.add(domain.name)
 
 
 def _update_periods_s(source: Source, now_s: Clock) -> dict[str, float | None]:
