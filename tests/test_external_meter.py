@@ -112,7 +112,6 @@ def test_a_log_that_stops_is_a_failed_meter(tmp_path: Path) -> None:
     ("text", "options", "reason"),
     [
         (None, {}, "cannot be read"),
-        ("time_unix_s,power_watts\n", {}, "no row"),
         ("time_unix_s,power_watts\n1,much\n", {}, "line 2"),
         ("time_s,power_watts\n1,2\n", {}, "time_unix_s"),
     ],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from wattbench.checks.calibration import calibration
 from wattbench.checks.meters import check_meters
 from wattbench.checks.power import alias, finding, ignores_load, two_paths
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
@@ -320,5 +321,6 @@ CHECKS: tuple[Check, ...] = (
     ignores_load,
     _no_idle,
     two_paths,
+    calibration,
     check_meters,
 )

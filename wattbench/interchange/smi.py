@@ -164,7 +164,7 @@ def read_amd_smi(path: Path, options: LogOptions, *, growing: bool = False) -> l
         time_s = _amd_time_s(cells[stamp], clock)
         device = cells[gpu].text
         for column in wanted:
-            samples = found.setdefault((device, column), _Samples(f"amd-gpu:{device}"))
+            samples = found.setdefault((device, column), _Samples(f"gpu:{device}"))
             samples.times.append(time_s)
             samples.values.append(cells[column].reading(table.units[column]))
     return [

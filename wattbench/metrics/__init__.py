@@ -1,5 +1,6 @@
 """Metrics: one declared table, computed from raw records and nothing else."""
 
+from wattbench.metrics.calibrated import calibration_of
 from wattbench.metrics.point import PointFacts, PooledDomain, point_facts
 from wattbench.metrics.run import RunFacts, Window, load_periods_s, power_limit_watts, run_facts
 from wattbench.metrics.table import (
@@ -27,6 +28,7 @@ __all__ = [
     "RunFacts",
     "Totals",
     "Window",
+    "calibration_of",
     "load_periods_s",
     "point_facts",
     "pooled",
