@@ -41,6 +41,7 @@ from wattbench.store import add_traces, connect, database_url, load_run, select_
 
 MARGIN_S = 5.0
 """What a log has this long before and after a run goes into the store with it [s]."""
+FROM_LOGS = ("attached", "external")
 GRID_S = 0.05
 """Step at which the load of a run is looked at [s]."""
 
@@ -279,7 +280,8 @@ def _aligned(raw: RawRun, channel: LoggedChannel, time_s: FloatArray) -> Alignme
 
 def _load(raw: RawRun) -> tuple[FloatArray, FloatArray]:
     """What a run knows of its load: power where it was metered, else requests in flight."""
-    for trace in raw.traces:
+    # Another log may have a wrong clock of its own.
+    for trace in (t for t in raw.traces if t.domain.meter not in FROM_LOGS):
         try:
             energy = cumulative(cleaned(trace))
         except InsufficientCoverage:

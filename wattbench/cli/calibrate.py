@@ -68,29 +68,37 @@ def command(  # noqa: PLR0913 - one argument per option
     without a wall meter; their result has a domain `wall`, derived, with the line's own interval.
     """
     url = database_url(database)
-    engine = connect(url, create=True)
+    engine = connect(url, create=False)
     try:
         runs = [load_run(engine, run.run_id) for run in select_runs(engine, selector)]
-        if not runs:
-            raise UsageError(f"no run matches {selector!r} in {show_url(url)}")
-        fit, levels = _fitted(runs, wall, meters)
-        now_s = time.time()
-        stored = StoredCalibration(
-            calibration_id=f"cal-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now_s))}-"
-            f"{secrets.token_hex(2)}",
-            created_unix_s=now_s,
-            expires_unix_s=now_s + valid_days * DAY_S,
-            fit=fit.as_json(),
-        )
-        if not dry_run:
-            save_calibration(engine, stored)
     finally:
         engine.dispose()
+    if not runs:
+        raise UsageError(f"no run matches {selector!r} in {show_url(url)}")
+    fit, levels = _fitted(runs, wall, meters)
+    stored = _stored(fit, valid_days)
+    if not dry_run:
+        engine = connect(url, create=True)
+        try:
+            save_calibration(engine, stored)
+        finally:
+            engine.dispose()
     if as_json:
         shown = {"schema_version": 1, "db": show_url(url)} | calibration_json(stored)
         click.echo(json.dumps(shown | {"levels": [_level_json(level) for level in levels]}))
     else:
         click.echo(_text(stored, fit, levels))
+
+
+def _stored(fit: WallFit, valid_days: float) -> StoredCalibration:
+    now_s = time.time()
+    date = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_s))
+    return StoredCalibration(
+        calibration_id=f"cal-{date}-{secrets.token_hex(2)}",
+        created_unix_s=now_s,
+        expires_unix_s=now_s + valid_days * DAY_S,
+        fit=fit.as_json(),
+    )
 
 
 def _fitted(runs: Sequence[RawRun], wall: str, meters: str | None) -> tuple[WallFit, list[Level]]:
