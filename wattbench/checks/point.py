@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from wattbench.checks.calibration import calibration
 from wattbench.checks.devices import contention, elsewhere, foreign, neighbours, unproven
 from wattbench.checks.finding import finding
 from wattbench.checks.meters import check_meters
@@ -313,5 +314,6 @@ CHECKS: tuple[Check, ...] = (
     ignores_load,
     _no_idle,
     two_paths,
+    calibration,
     check_meters,
 )

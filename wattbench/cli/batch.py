@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from wattbench import plugins
+from wattbench.cli.calibrate import calibration_json
 from wattbench.cli.progress import ProgressView
 from wattbench.cli.sensors import build_meter, meter_spec
 from wattbench.core.errors import UsageError, WattbenchError
@@ -33,7 +34,15 @@ from wattbench.runner import (
     execute,
     run_async,
 )
-from wattbench.store import URL, StoreWriter, check_place, connect, database_url, show_url
+from wattbench.store import (
+    URL,
+    StoreWriter,
+    check_place,
+    connect,
+    database_url,
+    load_calibration,
+    show_url,
+)
 from wattbench.workload import ClosedLoop, Workload, load_workload
 
 
@@ -51,6 +60,7 @@ class Request:
     repeats: int
     seed: int | None
     tag: str | None
+    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +97,7 @@ class Batch:
     meter_specs: list[tuple[PluginSpec, Any]]
     run_ids: list[str] = field(default_factory=list)
     deep_idle: dict[str, Json] | None = None
+    calibration: dict[str, Json] | None = None
 
     @property
     def database(self) -> str:
@@ -158,6 +169,7 @@ class Batch:
             concurrency=point.concurrency,
             rate_per_s=point.rate_per_s,
             deep_idle=self.deep_idle,
+            calibration=self.calibration,
         )
         live = LiveState()
         with view.running(point.load, repeat, live):
@@ -233,7 +245,18 @@ def prepare(request: Request, database: str | None) -> Batch:
         backend=backend,
         backend_options=options,
         meter_specs=meter_specs,
+        calibration=_calibration(url, request.calibration),
     )
+
+
+def _calibration(url: URL, calibration_id: str | None) -> dict[str, Json] | None:
+    if calibration_id is None:
+        return None
+    engine = connect(url, create=False)
+    try:
+        return calibration_json(load_calibration(engine, calibration_id))
+    finally:
+        engine.dispose()
 
 
 def _profile(name: str | None) -> MachineProfile | None:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import click
 import numpy as np
 
+from wattbench.cli.log_options import clocked_log_options, column_option, device_option, instant
 from wattbench.cli.options import json_option
 from wattbench.core.energy import (
     Boundary,
@@ -28,7 +29,7 @@ from wattbench.energy import measure
 from wattbench.energy.integrate import MAX_GAP_S
 from wattbench.energy.sensors import minimum_window_s
 from wattbench.energy.uncertainty import budget
-from wattbench.interchange import PowerLog, read_power_log
+from wattbench.interchange import FORMATS, LoggedChannel, LogOptions, choose, read_log
 from wattbench.stats import additive_interval
 
 FROZEN_RATIO = 20
@@ -39,6 +40,14 @@ SPIKE_RATIO = 4
 """A power this many times all others near it, and most of the log, may be a misreading."""
 AVERAGES_PER_WINDOW = 3
 """Fewest trailing averages that a window must hold."""
+_OF_FORMAT = (
+    "boundary",
+    "averaging_window_s",
+    "coverage_fraction",
+    "gain_half_width_fraction",
+    "offset_half_width_watts",
+)
+"""Options that the format fills in where they are not given."""
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -49,21 +58,33 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Log with a header and the columns time_s and power_watts, or time_s and energy_joules.",
+    help="Log; as csv with a header and the columns time_s and power_watts or energy_joules.",
 )
 @click.option(
     "--format",
-    "_format",
-    type=click.Choice(["csv"]),
+    "log_format",
+    type=click.Choice(FORMATS),
     default="csv",
     show_default=True,
-    help="Format of the log.",
+    help="Which program wrote the log.",
 )
-@click.option("--column", metavar="NAME", help="Which column, if several can be meant.")
+@column_option
+@device_option
+@clocked_log_options
 @click.option(
-    "--start", "start_s", type=float, required=True, help="Window start, log's clock [s]."
+    "--start",
+    "start_s",
+    callback=instant,
+    required=True,
+    help="Window start, log's clock [s]; or a date and time.",
 )
-@click.option("--end", "end_s", type=float, required=True, help="Window end, log's clock [s].")
+@click.option(
+    "--end",
+    "end_s",
+    callback=instant,
+    required=True,
+    help="Window end, log's clock [s]; or a date and time.",
+)
 @click.option(
     "--hold", is_flag=True, help="A power stands until the next sample. [default: linear]"
 )
@@ -72,28 +93,28 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option(
     "--coverage-fraction",
     type=click.FloatRange(0, 1, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Share of each update period that the sensor looks at.",
+    help="Share of each update period that the sensor looks at.  [default: the format's; csv: 1]",
 )
 @click.option("--load-period-s", type=_POSITIVE, help="Period of the load, if it has one.")
 @click.option("--wrap-joules", type=_POSITIVE, help="Range of a counter that wraps.")
 @click.option(
     "--gain-half-width-fraction",
     type=click.FloatRange(min=0),
-    default=0.0,
-    help="Prior on true/read − 1: uniform within ± this.",
+    help="Prior on true/read − 1: uniform within ± this.  [default: the format's; csv: 0]",
 )
 @click.option(
     "--offset-half-width-watts",
     type=click.FloatRange(min=0),
-    default=0.0,
-    help="Prior on true − read: uniform within ± this [W].",
+    help="Prior on true − read: uniform within ± this [W].  [default: the format's; csv: 0]",
 )
-@click.option("--boundary", type=click.Choice(get_args(Boundary)), help="What the meter includes.")
+@click.option(
+    "--boundary",
+    type=click.Choice(get_args(Boundary)),
+    help="What the meter includes.  [default: the format's]",
+)
 @click.option("--require-valid", "must_be_valid", is_flag=True, help="Exit with 1 if in doubt.")
 @json_option
-def command(as_json: bool, must_be_valid: bool, _format: str, **options: Any) -> None:
+def command(as_json: bool, must_be_valid: bool, **options: Any) -> None:
     """Integrate a log of power, or read an energy counter's log, over a window.
 
     Power is linear between samples. Nothing is repaired: a log that does not carry the energy of
@@ -108,25 +129,33 @@ def command(as_json: bool, must_be_valid: bool, _format: str, **options: Any) ->
     start_s, end_s = options["start_s"], options["end_s"]
     if not (math.isfinite(start_s) and math.isfinite(end_s) and start_s < end_s):
         raise UsageError(f"--start {start_s:g} --end {end_s:g}: the end must come after the start")
-    log = read_power_log(options["path"], options["column"])
-    if options["hold"] and log.power_watts is None:
+    wanted = LogOptions(
+        column=options["column"],
+        utc_offset_s=options["utc_offset_s"],
+        start_unix_s=options["start_unix_s"],
+        period_s=options["period_s"],
+    )
+    channels = read_log(options["path"], options["log_format"], wanted)
+    log = choose(channels, options["column"], options["device"])
+    if options["hold"] and log.quantity != "power":
         raise UsageError(f"--hold is for power; column {log.column} of {log.path} is a counter")
-    result = _result(_trace(log, options), options)
+    options |= {key: getattr(log, key) for key in _OF_FORMAT if options[key] is None}
+    result = _result(_trace(log, options), options) | {"column": log.column}
     click.echo(json.dumps(result, allow_nan=False) if as_json else _text(result))
     doubts = [f["code"] for f in result["findings"] if f["severity"] != "info"]
     if must_be_valid and doubts:
         raise WattbenchError(f"--require-valid: {', '.join(doubts)}")
 
 
-def _trace(log: PowerLog, options: dict[str, Any]) -> Trace:
+def _trace(log: LoggedChannel, options: dict[str, Any]) -> Trace:
     domain = EnergyDomain(
         name=f"{log.path.name}: {log.column}",
         meter="log",
-        quantity="energy_counter" if log.power_watts is None else "power",
-        kind="counter" if log.power_watts is None else "integrated",
+        quantity=log.quantity,
+        kind="integrated" if log.quantity == "power" else "counter",
         # Of a single trace nothing is added, so what stands in for an unknown one is not used.
         boundary=options["boundary"] or "node",
-        devices=(log.path.name,),
+        devices=(log.device,),
         method=f"column {log.column} of a log",
         interpolation="hold" if options["hold"] else "linear",
         update_period_s=options["update_period_s"],
@@ -136,10 +165,9 @@ def _trace(log: PowerLog, options: dict[str, Any]) -> Trace:
         gain_half_width_fraction=options["gain_half_width_fraction"],
         offset_half_width_watts=options["offset_half_width_watts"],
     )
-    if log.power_watts is not None:
-        return PowerTrace(domain=domain, time_s=log.time_s, power_watts=log.power_watts)
-    assert log.energy_joules is not None
-    return CounterTrace(domain=domain, time_s=log.time_s, energy_joules=log.energy_joules)
+    if log.quantity == "power":
+        return PowerTrace(domain=domain, time_s=log.time_s, power_watts=log.value)
+    return CounterTrace(domain=domain, time_s=log.time_s, energy_joules=log.value)
 
 
 def _result(trace: Trace, options: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +191,6 @@ def _result(trace: Trace, options: dict[str, Any]) -> dict[str, Any]:
         "duration_s": end_s - start_s,
         "kind": trace.domain.kind,
         "boundary": options["boundary"],
-        "column": trace.domain.name.rpartition(": ")[2],
         "budget": [
             {"name": t.name, "distribution": t.distribution, "standard_joules": t.standard_joules}
             for t in (budget(energy) if energy else ())

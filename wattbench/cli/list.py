@@ -13,14 +13,22 @@ from rich.table import Table
 from wattbench import plugins
 from wattbench.cli.options import database_option, json_option
 from wattbench.cli.tables import console, fits
+from wattbench.energy.calibration import fit_from_json
 from wattbench.hardware import load_profile, profile_names
 from wattbench.hardware.detect import NAME as LOCAL_CPU
 from wattbench.hardware.detect import cpu_title
 from wattbench.plugins import Group, describe_options
-from wattbench.store import RunSummary, connect, database_url, select_runs
+from wattbench.store import (
+    RunSummary,
+    StoredCalibration,
+    connect,
+    database_url,
+    list_calibrations,
+    select_runs,
+)
 from wattbench.workload import load_workload, workload_names
 
-TOPICS = ("runs", "backends", "meters", "workloads", "hardware")
+TOPICS = ("runs", "calibrations", "backends", "meters", "workloads", "hardware")
 
 
 @click.command(name="list")
@@ -34,9 +42,11 @@ TOPICS = ("runs", "backends", "meters", "workloads", "hardware")
 @database_option
 @json_option
 def command(topic: str, selector: str | None, database: str | None, as_json: bool) -> None:
-    """List stored runs, or the backends, meters, workloads and machines there are."""
+    """List stored runs or calibrations; the backends, meters, workloads or machines there are."""
     if topic == "runs":
         rows = _run_rows(selector, database)
+    elif topic == "calibrations":
+        rows = _calibration_rows(database)
     elif topic == "workloads":
         rows = [{"name": n, "about": load_workload(n).about} for n in workload_names()]
     elif topic == "hardware":
@@ -69,6 +79,36 @@ def _run_row(run: RunSummary) -> dict[str, Any]:
         "operating_point": dict(run.operating_point),
         "repeat": run.repeat_index,
         "tag": run.tag,
+    }
+
+
+def _calibration_rows(database: str | None) -> list[dict[str, Any]]:
+    engine = connect(database_url(database), create=False)
+    try:
+        return [_calibration_row(one) for one in list_calibrations(engine)]
+    finally:
+        engine.dispose()
+
+
+def _calibration_row(stored: StoredCalibration) -> dict[str, Any]:
+    fit = fit_from_json(stored.fit)
+    dates = {
+        name: datetime.fromtimestamp(time_s).astimezone().isoformat(timespec="seconds")
+        for name, time_s in (
+            ("created", stored.created_unix_s),
+            ("expires", stored.expires_unix_s),
+        )
+    }
+    return {
+        "calibration_id": stored.calibration_id,
+        **dates,
+        "wall": fit.wall,
+        "meters": ", ".join(fit.meters),
+        "gain": round(fit.gain_ratio, 5),
+        "offset_watts": round(fit.offset_watts, 3),
+        "r2": round(fit.r2_fraction, 6),
+        "from_watts": round(fit.low_watts, 2),
+        "to_watts": round(fit.high_watts, 2),
     }
 
 

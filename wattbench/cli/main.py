@@ -12,10 +12,12 @@ from wattbench.core.errors import WattbenchError
 
 COMMANDS = {
     "run": "Measure a workload: joules per token, latency, and how sure both are.",
-    "list": "What there is: stored runs, backends, meters, workloads, hardware.",
+    "list": "What there is: stored runs and calibrations, backends, meters, workloads, hardware.",
     "show": "Conclude again from the raw records of stored runs.",
     "energy": "Joules of a window from a log of power or of an energy counter.",
     "check": "May the numbers of a stored run be trusted? Verdicts and findings from raw samples.",
+    "attach": "Add the log of another meter to stored runs, on their clock.",
+    "calibrate": "Fit a wall meter to the meters of the devices, over stored runs.",
     "plot": "Draw stored runs.",
     "emulate": "Serve an emulated machine: OpenAI API, Prometheus metrics, and its exact truth.",
     "agent": "Stream this host's meters to a load generator on another machine.",

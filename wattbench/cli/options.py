@@ -20,6 +20,11 @@ require_valid_option = click.option(
     is_flag=True,
     help="Exit with 1 unless both verdicts of every operating point are valid.",
 )
+calibration_option = click.option(
+    "--calibration",
+    metavar="ID|latest",
+    help="A calibration from `wattbench calibrate`, for joules at the wall.",
+)
 runs_option = click.option(
     "--runs",
     "selector",

@@ -10,7 +10,12 @@ import click
 from rich.console import Console
 
 from wattbench.cli.batch import Batch, Request, prepare
-from wattbench.cli.options import database_option, json_option, require_valid_option
+from wattbench.cli.options import (
+    calibration_option,
+    database_option,
+    json_option,
+    require_valid_option,
+)
 from wattbench.cli.tables import print_points, require_valid
 from wattbench.core.errors import WattbenchError
 from wattbench.results import PointResult, document, evaluate
@@ -119,6 +124,7 @@ def _span(part: str) -> list[str]:
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed.  [default: the workload's]")
 @click.option("--tag", help="A mark to find the runs by.")
+@calibration_option
 @database_option
 @json_option
 @require_valid_option

@@ -6,25 +6,46 @@ import json
 
 import click
 
-from wattbench.cli.options import database_option, json_option, require_valid_option
+from wattbench.cli.calibrate import with_calibration
+from wattbench.cli.options import (
+    calibration_option,
+    database_option,
+    json_option,
+    require_valid_option,
+)
 from wattbench.cli.tables import print_points, require_valid
 from wattbench.core.errors import UsageError
 from wattbench.results import PointResult, document, evaluate
-from wattbench.store import connect, database_url, load_run, select_runs, show_url
+from wattbench.store import (
+    connect,
+    database_url,
+    load_calibration,
+    load_run,
+    select_runs,
+    show_url,
+)
 
 
 @click.command(name="show")
 @click.argument("selector", metavar="[RUN]", default="latest")
+@calibration_option
 @require_valid_option
 @database_option
 @json_option
-def command(selector: str, must_be_valid: bool, database: str | None, as_json: bool) -> None:
+def command(
+    *,
+    selector: str,
+    calibration: str | None,
+    must_be_valid: bool,
+    database: str | None,
+    as_json: bool,
+) -> None:
     """Show RUN: the id of a run or a batch, conditions such as tag=a, or latest.
 
     Nothing that was concluded before is trusted: metrics, intervals and verdicts are computed
     from the raw records every time.
     """
-    points, where = load_points(selector, database)
+    points, where = load_points(selector, database, calibration)
     if as_json:
         click.echo(json.dumps(document(points, where), allow_nan=False))
     else:
@@ -33,8 +54,12 @@ def command(selector: str, must_be_valid: bool, database: str | None, as_json: b
         require_valid(points)
 
 
-def load_points(selector: str, database: str | None) -> tuple[list[PointResult], str]:
+def load_points(
+    selector: str, database: str | None, calibration: str | None = None
+) -> tuple[list[PointResult], str]:
     """Results of the selected runs, and the name of their database.
+
+    A calibration is applied as if it had travelled with the runs; nothing is stored.
 
     Raises:
         UsageError: If the selector means nothing or selects nothing.
@@ -46,6 +71,10 @@ def load_points(selector: str, database: str | None) -> tuple[list[PointResult],
         runs = select_runs(engine, selector)
         if not runs:
             raise UsageError(f"no run matches {selector!r} in {show_url(url)}")
-        return evaluate(load_run(engine, run.run_id) for run in runs), show_url(url)
+        raws = (load_run(engine, run.run_id) for run in runs)
+        if calibration is not None:
+            stored = load_calibration(engine, calibration)
+            raws = (with_calibration(raw, stored) for raw in raws)
+        return evaluate(raws), show_url(url)
     finally:
         engine.dispose()

@@ -1,73 +1,67 @@
 """Logs of power or of an energy counter, as CSV files with a header.
 
-The column ``time_s`` and one of power or energy are read, the others passed over. A cell that is
-empty or says that there is no value is a failed read; anything else that is no number is an error
-of the file, with its line and column. Nothing is repaired here.
+One column of time and one of power or energy are read, the others passed over. Time is ``time_s``
+(seconds of the file's own clock), ``time_unix_s``, or ``time`` or ``timestamp`` in ISO 8601.
 """
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from wattbench.core.energy import FloatArray
 from wattbench.core.errors import UsageError, did_you_mean
+from wattbench.interchange.channel import (
+    Cell,
+    LocalClock,
+    LoggedChannel,
+    LogOptions,
+    read_rows,
+    resolution_s,
+)
 
-TIME_COLUMN = "time_s"
-NO_VALUE = frozenset({"", "nan", "na", "n/a", "[n/a]", "none", "null", "-", "[not supported]"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PowerLog:
-    """A log as it was written.
-
-    Attributes:
-        path: The file.
-        column: The column read.
-        time_s: Shape (n,), in the order of the file, whatever it is [s, clock of the file].
-        power_watts: Shape (n,) [W], NaN is a failed read; None if the column is a counter.
-        energy_joules: Shape (n,) [J], NaN is a failed read; None if the column is power.
-    """
-
-    path: Path
-    column: str
-    time_s: FloatArray
-    power_watts: FloatArray | None = None
-    energy_joules: FloatArray | None = None
+FILE_TIME, UNIX_TIME, ISO_TIMES = "time_s", "time_unix_s", ("time", "timestamp")
 
 
-def read_power_log(path: Path, column: str | None = None) -> PowerLog:
-    """Read a log.
-
-    Args:
-        path: CSV file with a header; UTF-8, a byte order mark may stand before it.
-        column: Name of the column of power or energy; None if there is only one.
+def read_csv(path: Path, options: LogOptions, *, growing: bool = False) -> list[LoggedChannel]:
+    """Read a plain CSV file: always one channel.
 
     Raises:
         UsageError: If the file cannot be read, lacks a column, has several to choose from, or has
             a cell that is no number.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            rows = csv.reader(lines)
-            names = [name.strip() for name in next(rows, [])]
-            chosen = _column(path, names, column)
-            places = (_place(path, names, TIME_COLUMN), names.index(chosen))
-            table = np.array(list(_numbers(path, rows, (TIME_COLUMN, chosen), places)))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read as CSV: {error}") from error
-    table = table.reshape(-1, 2)
-    time_s, value = table[:, 0], table[:, 1]
-    if chosen.endswith("joules"):
-        return PowerLog(path=path, column=chosen, time_s=time_s, energy_joules=value)
-    return PowerLog(path=path, column=chosen, time_s=time_s, power_watts=value)
+    names, rows = read_rows(path, growing=growing)
+    chosen = _column(path, names, options.column)
+    time_column = next((t for t in (FILE_TIME, UNIX_TIME, *ISO_TIMES) if t in names), FILE_TIME)
+    time_place, place = _place(path, names, time_column), names.index(chosen)
+    clock = LocalClock(options.utc_offset_s)
+    time_s, value = np.empty(len(rows)), np.empty(len(rows))
+    for index, (line, row) in enumerate(rows):
+        stamp = _cell(path, line, time_column, row, time_place)
+        iso = time_column in ISO_TIMES
+        time_s[index] = stamp.unix_s(clock) if iso else stamp.time_s()
+        value[index] = _cell(path, line, chosen, row, place).reading()
+    return [
+        LoggedChannel(
+            path=path,
+            name=chosen,
+            column=chosen,
+            device=path.name,
+            quantity="energy_counter" if chosen.endswith("joules") else "power",
+            time_s=time_s,
+            value=value,
+            time_base="file" if time_column == FILE_TIME else "unix",
+            resolution_s=resolution_s(time_s),
+            sensor=f"column {chosen} of a log",
+        )
+    ]
+
+
+def _cell(path: Path, line: int, name: str, row: Sequence[str], place: int) -> Cell:
+    if place >= len(row):
+        raise UsageError(f"{path}, line {line}: column {name} is missing")
+    return Cell(path=path, line=line, column=name, text=row[place])
 
 
 def _place(path: Path, names: Sequence[str], name: str) -> int:
@@ -94,30 +88,3 @@ def _column(path: Path, names: Sequence[str], wanted: str | None) -> str:
             f"--column"
         )
     return likely[0]
-
-
-def _numbers(
-    path: Path, rows: Iterator[list[str]], names: tuple[str, str], places: tuple[int, int]
-) -> Iterator[tuple[float, float]]:
-    """Time and value of each row; rows without any cell are passed over."""
-    for line, row in enumerate(rows, start=2):
-        if not any(cell.strip() for cell in row):
-            continue
-        cells = []
-        for name, place in zip(names, places, strict=True):
-            if place >= len(row):
-                raise UsageError(f"{path}, line {line}: column {name} is missing")
-            cells.append(_number(path, line, name, row[place].strip()))
-        yield cells[0], cells[1]
-
-
-def _number(path: Path, line: int, name: str, cell: str) -> float:
-    if cell.lower() in NO_VALUE and name != TIME_COLUMN:
-        return math.nan
-    try:
-        number = float(cell)
-    except ValueError:
-        raise UsageError(f"{path}, line {line}: column {name}: {cell!r} is no number") from None
-    if math.isnan(number) and name == TIME_COLUMN:
-        raise UsageError(f"{path}, line {line}: column {name}: {cell!r} is no time")
-    return number

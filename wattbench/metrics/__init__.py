@@ -1,5 +1,6 @@
 """Metrics: one declared table, computed from raw records and nothing else."""
 
+from wattbench.metrics.calibrated import calibration_of
 from wattbench.metrics.devices import (
     foreign_process_ids,
     named_devices,
@@ -34,6 +35,7 @@ __all__ = [
     "RunFacts",
     "Totals",
     "Window",
+    "calibration_of",
     "foreign_process_ids",
     "load_periods_s",
     "named_devices",

@@ -35,6 +35,8 @@ from wattbench.energy import (
     values_of,
 )
 from wattbench.energy.aliasing import alias_risk
+from wattbench.energy.calibration import derived_cumulative, derived_energy
+from wattbench.metrics.calibrated import calibration_of
 from wattbench.metrics.devices import is_used
 from wattbench.metrics.window import RequestLog, Totals
 
@@ -117,7 +119,7 @@ def run_facts(raw: RawRun) -> RunFacts:
     """Count one run."""
     window, whole_window = _steady_window(raw), _whole_window(raw)
     window = window or whole_window
-    domains = tuple(_domain_energy(raw, trace, window) for trace in raw.traces)
+    domains = _with_derived(raw, [_domain_energy(raw, trace, window) for trace in raw.traces])
     charged = charged_domains(raw, domains)
     log = RequestLog(raw.requests)
     measured = tuple(
@@ -177,6 +179,23 @@ def _domain_energy(raw: RawRun, trace: Trace, window: Window | None) -> DomainEn
         idle=idle,
         deep_idle=_deep_idle(raw, domain),
     )
+
+
+def _with_derived(raw: RawRun, measured: list[DomainEnergy]) -> tuple[DomainEnergy, ...]:
+    """Adds what follows from the run's calibration; it is charged where nothing measured is."""
+    found = calibration_of(raw)
+    if found is None or found.misfit is not None:
+        return tuple(measured)
+    domain, parts = found.domain, [d for d in measured if d.domain.name in found.fit.meters]
+    beside = any(d.used and d.domain.boundary == domain.boundary for d in measured)
+    derived = DomainEnergy(
+        domain=domain,
+        used=all(d.used for d in parts) and not beside,
+        gross=derived_energy(found.fit, domain, [d.gross for d in parts]),
+        idle=derived_energy(found.fit, domain, [d.idle for d in parts]),
+        deep_idle=derived_energy(found.fit, domain, [d.deep_idle for d in parts]),
+    )
+    return (*measured, derived)
 
 
 def _deep_idle(raw: RawRun, domain: EnergyDomain) -> EnergyMeasurement | Unmeasured:
@@ -322,12 +341,18 @@ def _charged_energy(
 ) -> list[CumulativeEnergy] | None:
     """Cumulative energy of the charged domains, None if one does not cover the window."""
     names = {d.domain.name for d in charged}
+    found = calibration_of(raw) if any(d.domain.kind == "derived" for d in charged) else None
+    if found is not None:
+        names = set(found.fit.meters)
     traces = [trace for trace in raw.traces if trace.domain.name in names]
     covered = [
         isinstance(_measured(trace, window.start_s, window.end_s), EnergyMeasurement)
         for trace in traces
     ]
-    return [cumulative(cleaned(trace)) for trace in traces] if covered and all(covered) else None
+    if not covered or not all(covered):
+        return None
+    parts = [cumulative(cleaned(trace)) for trace in traces]
+    return parts if found is None else [derived_cumulative(found.fit, found.domain, parts)]
 
 
 def _totals(

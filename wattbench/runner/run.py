@@ -39,6 +39,7 @@ class RunPlan:
         rate_per_s: Arrivals of an open loop [sessions/s], None for a closed one.
         deep_idle: What ``wattbench.runner.deep_idle`` found before the engine opened, None if
             it was not asked for.
+        calibration: A calibration that is to travel with the run, None if there is none.
     """
 
     record: RunRecord
@@ -46,6 +47,7 @@ class RunPlan:
     concurrency: int | None
     rate_per_s: float | None = None
     deep_idle: Mapping[str, Json] | None = None
+    calibration: Mapping[str, Json] | None = None
 
 
 class _TraceSink:
@@ -228,9 +230,9 @@ async def execute(
     run = _Run(plan, backend, sink, clock, live)
     try:
         run.anchor()
-        if plan.deep_idle is not None:
-            event = Event(kind="deep_idle", time_s=0.0, detail=plan.deep_idle)
-            sink.event(record.run_id, event)
+        for kind, detail in (("deep_idle", plan.deep_idle), ("calibration", plan.calibration)):
+            if detail is not None:
+                sink.event(record.run_id, Event(kind=kind, time_s=0.0, detail=detail))
         with _quiet_collector():
             async with _metering(meters, run), _lag_watch(run):
                 await run.carry_out()

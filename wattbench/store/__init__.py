@@ -2,18 +2,29 @@
 
 from sqlalchemy.engine import URL
 
+from wattbench.store.calibrations import (
+    StoredCalibration,
+    list_calibrations,
+    load_calibration,
+    save_calibration,
+)
 from wattbench.store.database import check_place, connect, database_url, show_url
 from wattbench.store.reader import RunSummary, load_run, select_runs
-from wattbench.store.writer import StoreWriter
+from wattbench.store.writer import StoreWriter, add_traces
 
 __all__ = [
     "URL",
     "RunSummary",
     "StoreWriter",
+    "StoredCalibration",
+    "add_traces",
     "check_place",
     "connect",
     "database_url",
+    "list_calibrations",
+    "load_calibration",
     "load_run",
+    "save_calibration",
     "select_runs",
     "show_url",
 ]

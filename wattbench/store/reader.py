@@ -54,7 +54,7 @@ class RunSummary:
 
 
 @contextmanager
-def _reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection on which whatever is wrong with the database is a ``StoreError``."""
     path = Path(engine.url.database or "")
     try:
@@ -86,7 +86,7 @@ def select_runs(engine: sa.Engine, selector: str | None) -> list[RunSummary]:
     query = sa.select(table).order_by(table.c.started_unix_s, table.c.point_index, table.c.run_id)
     if selector is not None and selector != "latest":
         query = query.where(*_where(selector))
-    with _reading(engine) as connection:
+    with reading(engine) as connection:
         if selector == "latest":
             newest = sa.select(table.c.batch_id).order_by(table.c.started_unix_s.desc()).limit(1)
             query = query.where(table.c.batch_id == connection.scalar(newest))
@@ -180,7 +180,7 @@ def load_run(engine: sa.Engine, run_id: str) -> RawRun:
     Raises:
         StoreError: If there is none, or the database or a packed array is damaged.
     """
-    with _reading(engine) as connection:
+    with reading(engine) as connection:
         row = connection.execute(_of(schema.runs, run_id)).mappings().first()
         if row is None:
             raise StoreError(

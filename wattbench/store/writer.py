@@ -12,13 +12,13 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psutil
 import sqlalchemy as sa
 
-from wattbench.core.energy import EnergyDomain, FloatArray
+from wattbench.core.energy import EnergyDomain, FloatArray, PowerTrace, Trace
 from wattbench.core.errors import StoreError
 from wattbench.core.load import RequestResult
 from wattbench.core.run import Event, RunRecord, RunStatus
@@ -78,9 +78,7 @@ class StoreWriter:
 
     def domain(self, run_id: str, domain: EnergyDomain) -> None:
         """Keep the description of a domain."""
-        row = dataclasses.asdict(domain) | {"run_id": run_id, "domain": domain.name}
-        row["devices"] = list(domain.devices)
-        del row["name"]
+        row = _domain_row(run_id, domain)
         self._put(lambda: [(schema.domains, row)])
 
     def samples(self, run_id: str, domain: str, time_s: FloatArray, value: FloatArray) -> None:
@@ -89,12 +87,7 @@ class StoreWriter:
 
     def event(self, run_id: str, event: Event) -> None:
         """Keep an event."""
-        row = {
-            "run_id": run_id,
-            "kind": event.kind,
-            "time_s": event.time_s,
-            "detail": dict(event.detail),
-        }
+        row = _event_row(run_id, event)
         self._put(lambda: [(schema.events, row)])
 
     def finish(self, run_id: str, status: RunStatus, error_text: str | None) -> None:
@@ -109,7 +102,7 @@ class StoreWriter:
             with self._engine.begin() as connection:
                 connection.execute(update.values(status=status, error_text=error_text))
         except sa.exc.SQLAlchemyError as error:
-            raise _store_error(error) from error
+            raise store_error(error) from error
 
     def close(self) -> None:
         """Write what is left and end the thread."""
@@ -133,18 +126,7 @@ class StoreWriter:
     ) -> dict[str, Any]:
         index = self._blocks.get((run_id, domain), 0)
         self._blocks[run_id, domain] = index + 1
-        return {
-            "run_id": run_id,
-            "domain": domain,
-            "block_index": index,
-            "sample_count": len(time_s),
-            "start_s": float(time_s[0]),
-            "end_s": float(time_s[-1]),
-            "time_codec": TIMES,
-            "time_s": pack_times(time_s),
-            "value_codec": VALUES,
-            "value": pack_values(value),
-        }
+        return _block_row(run_id, domain, index, time_s, value)
 
     def _write(self) -> None:
         """The thread: gather rows, commit them, wake whoever waits for it."""
@@ -157,7 +139,7 @@ class StoreWriter:
                 except (sa.exc.SQLAlchemyError, OverflowError, ValueError, TypeError) as error:
                     # A value that no column takes is as final as a full disk; whoever waits
                     # must hear of it.
-                    self._error = _store_error(error)
+                    self._error = store_error(error)
             for event in waiting:
                 event.set()
 
@@ -190,7 +172,66 @@ class StoreWriter:
             self._on_commit(len(rows))
 
 
-def _store_error(error: Exception) -> StoreError:
+def add_traces(
+    engine: sa.Engine, run_id: str, traces: Sequence[Trace], events: Sequence[Event]
+) -> None:
+    """Add domains with their samples, and events, to a run that has ended; all or nothing.
+
+    Raises:
+        StoreError: If the run has such a domain already, or the database cannot be written.
+    """
+    try:
+        with engine.begin() as connection:
+            for trace in traces:
+                name = trace.domain.name
+                value = trace.power_watts if isinstance(trace, PowerTrace) else trace.energy_joules
+                block = _block_row(run_id, name, 0, trace.time_s, value)
+                connection.execute(sa.insert(schema.domains), _domain_row(run_id, trace.domain))
+                connection.execute(sa.insert(schema.trace_blocks), block)
+            for event in events:
+                connection.execute(sa.insert(schema.events), _event_row(run_id, event))
+    except sa.exc.IntegrityError as error:
+        names = ", ".join(trace.domain.name for trace in traces)
+        raise StoreError(f"run {run_id} has one of the domains {names} already") from error
+    except sa.exc.SQLAlchemyError as error:
+        raise store_error(error) from error
+
+
+def _domain_row(run_id: str, domain: EnergyDomain) -> dict[str, Any]:
+    row = dataclasses.asdict(domain) | {"run_id": run_id, "domain": domain.name}
+    row["devices"] = list(domain.devices)
+    del row["name"]
+    return row
+
+
+def _event_row(run_id: str, event: Event) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "kind": event.kind,
+        "time_s": event.time_s,
+        "detail": dict(event.detail),
+    }
+
+
+def _block_row(
+    run_id: str, domain: str, index: int, time_s: FloatArray, value: FloatArray
+) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "domain": domain,
+        "block_index": index,
+        "sample_count": len(time_s),
+        "start_s": float(time_s[0]),
+        "end_s": float(time_s[-1]),
+        "time_codec": TIMES,
+        "time_s": pack_times(time_s),
+        "value_codec": VALUES,
+        "value": pack_values(value),
+    }
+
+
+def store_error(error: Exception) -> StoreError:
+    """What to say of an error in writing."""
     cause = getattr(error, "orig", None) or error
     return StoreError(
         f"the database cannot be written any more ({cause}); what was acknowledged before is kept"
