@@ -32,7 +32,7 @@ quickstart: $(VENV)/run.stamp
 	@$(BIN)/wattbench plot frontier --runs latest --db $(RESULTS)/wattbench.sqlite --out $(RESULTS)/frontier.png
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -19,7 +19,7 @@ from rich.console import Console
 from wattbench import plugins
 from wattbench.cli.calibrate import calibration_json
 from wattbench.cli.progress import ProgressView
-from wattbench.cli.sensors import build_meter, meter_spec
+from wattbench.cli.sensors import build_meter, demand_source, meter_spec
 from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.core.protocols import Backend
 from wattbench.core.run import EngineInfo, Json, RunRecord
@@ -227,7 +227,7 @@ def prepare(request: Request, database: str | None) -> Batch:
     context = PluginContext(hardware=profile, seed=seed, backend=backend)
     meter_specs = [meter_spec(text) for text in texts if text != "none"]
     for named, meter_options in meter_specs:
-        build_meter(named, meter_options, context)
+        demand_source(build_meter(named, meter_options, context))
     url = database_url(database)
     check_place(url)
     return Batch(

@@ -30,8 +30,7 @@ def build_meter(spec: PluginSpec, options: Any, context: PluginContext) -> Meter
         WattbenchError: If it cannot work here.
     """
     meter_class = plugins.find("meters", spec.name)
-    # A source that the options name may be there though this machine has none of its own.
-    reason = None if getattr(options, "elsewhere", False) else meter_class.availability()
+    reason = meter_class.availability()
     if reason is not None:
         raise WattbenchError(f"meter {spec.name} cannot work here: {reason}")
     meter: Meter = meter_class(options, context)
@@ -58,9 +57,18 @@ def _opens(name: str) -> bool:
     if meter_class.availability() is not None:
         return False
     try:
-        meter_class(
-            meter_class.Options(), PluginContext(hardware=None, seed=0)
-        ).open_source().close()
+        demand_source(meter_class(meter_class.Options(), PluginContext(hardware=None, seed=0)))
     except MeterError:
         return False
     return True
+
+
+def demand_source(meter: Meter) -> None:
+    """Open what a meter would read, and close it: a meter that cannot start is said early.
+
+    Raises:
+        MeterError: If it is not there, with the way out.
+    """
+    opened = getattr(meter, "open_source", None)
+    if opened is not None:
+        opened().close()

@@ -116,6 +116,7 @@ class AgentMeter:
         self._ended = asyncio.Event()
         self._started = asyncio.Event()
         self._same_machine = False
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._error: str | None = None
         self._wall_offset_s = 0.0
 
@@ -170,10 +171,10 @@ class AgentMeter:
         try:
             ca = self._options.ca
             secure = ssl.create_default_context(cafile=ca) if url.startswith("https") else True
-            self._socket = await self._session.ws_connect(
+            self._socket = socket = await self._session.ws_connect(
                 url, headers=headers, ssl=secure, heartbeat=10.0, max_msg_size=1 << 24
             )
-            hello = json.loads(await self._socket.receive_str(timeout=10.0))["hello"]
+            hello = json.loads(await socket.receive_str(timeout=10.0))["hello"]
         except aiohttp.WSServerHandshakeError as error:
             if error.status == 401:
                 raise MeterError(
@@ -183,7 +184,8 @@ class AgentMeter:
             message = f"{self._options.url} answers with HTTP {error.status}: that is no agent"
             raise MeterError(message, start) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise MeterError(f"no agent answers at {self._options.url}: {error}", start) from error
+            why = getattr(error, "strerror", None) or str(error)
+            raise MeterError(f"no agent answers at {self._options.url}: {why}", start) from error
         except (ValueError, KeyError, TypeError) as error:
             raise MeterError(f"{self._options.url} is no agent of wattbench", start) from error
         if hello.get("version") != VERSION:
@@ -197,6 +199,7 @@ class AgentMeter:
         self._sink.note("agent", host=self._host, address=address, hostname=hello.get("host"))
 
     async def _compare_clocks(self) -> None:
+        assert self._socket is not None
         for number in range(FIRST_TRIPS):
             await self._ping(number)
             try:
@@ -218,6 +221,7 @@ class AgentMeter:
         await self._say({"ping": number})
 
     async def _listen(self) -> None:
+        assert self._socket is not None
         try:
             async for message in self._socket:
                 if message.type == aiohttp.WSMsgType.TEXT:
@@ -294,6 +298,7 @@ class AgentMeter:
             ) from error
 
     async def _say(self, message: dict[str, Any]) -> None:
+        assert self._socket is not None
         await self._socket.send_str(json.dumps(message))
 
     async def _close(self) -> None:
@@ -301,6 +306,8 @@ class AgentMeter:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if self._socket is not None:
+            await self._socket.close()
         await self._session.close()
 
 

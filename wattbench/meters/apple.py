@@ -56,11 +56,6 @@ class AppleOptions:
         if self.period_s is not None and not 0.005 <= self.period_s <= 60.0:
             raise ValueError(f"period_s={self.period_s:g} must be from 0.005 to 60 s")
 
-    @property
-    def elsewhere(self) -> bool:
-        """Whether they name another source than this machine's own."""
-        return self.recording is not None
-
 
 class RecordedAppleMonitor:
     """Answers as ``zeus_apple_silicon.AppleEnergyMonitor`` did while a record was made.
@@ -103,11 +98,7 @@ class AppleMeter(PolledMeter):
 
     @staticmethod
     def availability() -> str | None:
-        """Why it cannot work here, None if it can."""
-        if sys.platform != "darwin":
-            return "this is not a Mac"
-        if importlib.util.find_spec(PACKAGE) is None:
-            return f"the package is missing: {INSTALL}"
+        """Always worth a try; opening the source says what is missing."""
         return None
 
     def open_source(self) -> Source:
@@ -119,9 +110,8 @@ class AppleMeter(PolledMeter):
         if self._options.recording is not None:
             record = _record(Path(self._options.recording))
             return _Counters(RecordedAppleMonitor(record), str(record.get("chip", "recorded")))
-        reason = self.availability()
-        if reason is not None:
-            raise MeterError(f"meter apple cannot be used: {reason}")
+        if sys.platform != "darwin":
+            raise MeterError("this is not a Mac")
         try:
             monitor = importlib.import_module(PACKAGE).AppleEnergyMonitor()
         except (ImportError, AttributeError, RuntimeError) as error:

@@ -138,7 +138,11 @@ class PrometheusMeter(PolledMeter):
             MeterError: If the URL does not answer, or has no power and no energy in it.
         """
         reader = PageReader(self._options.url, self._options.query, self._options.timeout_s)
-        return _Series(self._options, reader)
+        try:
+            return _Series(self._options, reader)
+        except MeterError as error:
+            fix = "Name the exporter's page: --meter prometheus,url=http://HOST:9400/metrics"
+            raise MeterError(error.reason, error.fix or fix) from error
 
 
 class _Series(Source):
