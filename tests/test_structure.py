@@ -29,7 +29,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "hardware": {"core", "documents"},
     "emulator": {"core", "hardware", "plugins"},
     "backends": {"core", "plugins", "hardware", "emulator"},
-    "meters": {"core", "plugins", "hardware", "emulator", "energy", "interchange"},
+    "meters": {"core", "plugins", "hardware", "emulator", "energy", "interchange", "store"},
     "store": {"core"},
     "interchange": {"core"},
     "metrics": {"core", "energy", "stats"},

@@ -82,6 +82,8 @@ def check_meters(point: PointFacts) -> Iterator[Finding]:
         for trace in run.raw.traces:
             if trace.domain.name not in used or run.raw.status == "interrupted":
                 continue
+            if trace.domain.kind == "nameplate":  # no sensor, so nothing to check
+                continue
             watched = _Watched(raw=run.raw, trace=trace, limit_watts=power_limit_watts(run.raw))
             for check in METER_CHECKS:
                 for code, severity, message in check(watched):

@@ -13,7 +13,7 @@ from wattbench.core.energy import Trace
 from wattbench.core.errors import MeterError, WattbenchError
 from wattbench.core.protocols import Meter
 from wattbench.energy import characterise
-from wattbench.plugins import Group, PluginContext, parse_options, parse_spec
+from wattbench.plugins import Group, PluginContext, PluginSpec, parse_options, parse_spec
 from wattbench.testing import MemorySink
 
 LOOK_S = 1.0
@@ -48,21 +48,14 @@ def _named(group: Group, name: str) -> dict[str, Any]:
 
 async def _meter(text: str, look_s: float) -> dict[str, Any]:
     spec = parse_spec(text)
-    row = _named("meters", spec.name) | {"spec": text, "domains": [], "read_cost_s": None}
     plugin = plugins.find("meters", spec.name)
-    missing = _required(plugin.Options, spec.values)
-    if getattr(plugin, "needs_engine", False):
-        return row | {"usable": None, "reason": f"comes with --backend {spec.name}"}
-    if missing:
-        asked = ",".join(f"{name}=…" for name in missing)
-        return row | {
-            "usable": None,
-            "reason": "it has to be told where",
-            "fix": f"wattbench doctor --meter {spec.name},{asked}",
-        }
+    row = _named("meters", spec.name) | {"spec": text, "domains": [], "read_cost_s": None}
+    wanting = _wanting(spec, plugin)
+    if wanting is not None:
+        return row | {"usable": None} | wanting
+    options = parse_options(spec, plugin.Options)
     if row["reason"] is not None:
         return row
-    options = parse_options(spec, plugin.Options)
     try:
         meter = plugin(options, PluginContext(hardware=None, seed=0))
         sink = await _watched(meter, look_s)
@@ -76,11 +69,20 @@ async def _meter(text: str, look_s: float) -> dict[str, Any]:
     }
 
 
-def _required(options: Any, given: object) -> list[str]:
-    fields = dataclasses.fields(options)
-    needed = [field.name for field in fields if field.default is dataclasses.MISSING]
-    assert hasattr(given, "__contains__")
-    return [name for name in needed if name not in given]
+def _wanting(spec: PluginSpec, plugin: Any) -> dict[str, str] | None:
+    """Why a meter cannot be tried on its own, None if it can."""
+    if getattr(plugin, "needs_engine", False):
+        return {"reason": f"comes with --backend {spec.name}"}
+    if getattr(plugin, "needs_profile", False):
+        return {"reason": "takes the power of a machine profile: add --hardware NAME to the run"}
+    fields = dataclasses.fields(plugin.Options)
+    required = [field.name for field in fields if field.default is dataclasses.MISSING]
+    missing = [name for name in required if name not in spec.values]
+    if missing:
+        asked = ",".join(f"{name}=…" for name in missing)
+        fix = f"wattbench doctor --meter {spec.name},{asked}"
+        return {"reason": "it has to be told where", "fix": fix}
+    return None
 
 
 async def _watched(meter: Meter, look_s: float) -> MemorySink:

@@ -171,6 +171,9 @@ def _domain_energy(raw: RawRun, trace: Trace, window: Window | None) -> DomainEn
     )
     gross = no_load if window is None else _under_load(raw, trace, window)
     start_s, end_s = idle_s
+    if domain.kind == "nameplate":
+        no_idle = Unmeasured(reason="nameplate_has_no_idle", message="nothing was measured")
+        start_s = None
     idle = no_idle if start_s is None or end_s is None else _idle(trace, start_s, end_s)
     return DomainEnergy(
         domain=domain,
