@@ -8,8 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,28 +76,85 @@ def test_it_keeps_the_contract_whatever_its_clock(gpus: str) -> None:
     assert not trace.domain.covers("node2/0")
 
 
+@contextlib.contextmanager
+def logged(url: str, path: Path) -> Iterator[None]:
+    """Somebody else's logger: the counter of an exporter, with Unix times, five times an update."""
+    done = threading.Event()
+
+    def write() -> None:
+        with path.open("w") as log:
+            log.write("time_unix_s,energy_joules\n")
+            while not done.wait(0.02):
+                with urllib.request.urlopen(f"{url}/metrics", timeout=5) as page:
+                    (line,) = (
+                        one
+                        for one in page.read().decode().splitlines()
+                        if one.startswith("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{")
+                    )
+                log.write(f"{time.time():.6f},{float(line.split()[-1]) / 1e3:.6f}\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        done.set()
+        writer.join()
+
+
+def attached(folder: Path, log: Path) -> dict[str, Any]:
+    """The run's only point, with a log added to it."""
+    wattbench = [sys.executable, "-m", "wattbench"]
+    place = ("--db", str(folder / "runs.sqlite"), "--json")
+    attach = ("attach", "latest", "--log", str(log), "--name", "logged", "--boundary", "board")
+    subprocess.run([*wattbench, *attach, *place], check=True, capture_output=True)
+    done = subprocess.run([*wattbench, "show", "latest", *place], check=True, capture_output=True)
+    (point,) = json.loads(done.stdout)["points"]
+    return dict(point)
+
+
 def test_three_ways_to_the_same_joules(tmp_path: Path) -> None:
-    """A page, and an agent that reads it 0.3 s off: both cover the truth and agree."""
+    """A page, an agent that reads it 0.3 s off, a log imported later: all cover the truth."""
+    log = tmp_path / "log.csv"
     with emulated("h100-sxm") as (url, _):
         page = f"prometheus,url={url}/metrics"
-        with agent("--meter", page, "--skew-s", "0.3") as (agent_url, _):
-            point = run_point(
-                tmp_path,
-                url,
-                f"{page},offset_half_width_watts=0.5,gain_half_width_fraction=0.001",
-                f"agent,url={agent_url},name=node1",
-                duration_s=5.3,
-            )
+        with agent("--meter", page, "--skew-s", "0.3") as (agent_url, _), logged(url, log):
+            remote = f"agent,url={agent_url},name=node1"
+            point = run_point(tmp_path, url, page, remote, duration_s=5.3)
         truth = true_joules(url, point)
-    domains = {d["domain"]: d["gross_joules"] for d in point["energy"]["domains"]}
-    direct, remote = domains["gpu:0"], domains["node1/gpu:0"]
-    for gross in (direct, remote):
+    point = attached(tmp_path, log)
+    found = {d["domain"]: d["gross_joules"] for d in point["energy"]["domains"]}
+    ways = [found["gpu:0"], found["node1/gpu:0"], found["logged"]]
+    for gross in ways:
         assert gross["low"] <= truth <= gross["high"]
         assert gross["value"] == pytest.approx(truth, rel=0.01)
-    events = _events(tmp_path)
-    clock = next(detail for kind, detail in events if kind == "agent_clock")
+    assert max(way["low"] for way in ways) <= min(way["high"] for way in ways)
+    clock = next(detail for kind, detail in _events(tmp_path) if kind == "agent_clock")
     assert clock["wall_offset_s"] == pytest.approx(0.3, abs=0.05)
     assert "meter_not_on_engine_host" not in codes(point)
+
+
+def test_roles_over_two_agents(gpus: str, tmp_path: Path) -> None:
+    """Prefill on one host and decode on the other: their joules apart, and both charged."""
+    with (
+        emulated("h100-sxm") as (url, _),
+        agent("--meter", gpus) as (first, _),
+        agent("--meter", gpus) as (second, _),
+    ):
+        point = run_point(
+            tmp_path,
+            url,
+            f"agent,url={first},name=node1",
+            f"agent,url={second},name=node2",
+            duration_s=1.5,
+            more=("--role", "prefill=node1:0", "--role", "decode=node2:0"),
+        )
+    energy, duration_s = point["energy"], point["window"]["duration_s"]
+    for role, host in (("prefill", "node1"), ("decode", "node2")):
+        assert energy["roles"][role]["domain"] == f"{host}/gpu:0"
+        watts = energy["roles"][role]["gross_joules"]["value"] / duration_s
+        assert watts == pytest.approx(300, rel=0.02)
+    assert energy["headline"]["gross_joules"]["value"] == pytest.approx(600 * duration_s, rel=0.02)
 
 
 def _events(folder: Path) -> list[tuple[str, dict[str, float]]]:
