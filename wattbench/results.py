@@ -86,6 +86,15 @@ def _point(point: PointResult) -> dict[str, Any]:
                 for name, found in facts.latencies.items()
             },
         },
+        "slo": [
+            {
+                "objective": str(one.objective),
+                "limit_s": one.objective.limit_s,
+                "found_s": estimate_json(one.found),
+                "met": one.met,
+            }
+            for one in facts.slo
+        ],
         "whole_run": {
             name: value.value if value.value is not None else None
             for name, value in facts.whole_run.items()

@@ -136,6 +136,17 @@ def _percentiles(point: PointFacts) -> Iterator[Finding]:
             yield finding("too_few_samples", "info", "performance", message)
 
 
+def _slo_missed(point: PointFacts) -> Iterator[Finding]:
+    """``slo_missed``: the service level is not met at this operating point."""
+    missed = [one for one in point.slo if one.met is False]
+    if missed:
+        shown = ", ".join(
+            f"{one.objective} (found {(one.found.value or 0) * 1e3:.3g} ms)" for one in missed
+        )
+        message = f"The service level is not met: {shown}."
+        yield finding("slo_missed", "info", "performance", message)
+
+
 def _steadiness(point: PointFacts) -> Iterator[Finding]:
     """``not_steady``: throughput drifts within the window."""
     halves = [_half_ratio(run) for run in point.runs if run.parts]
@@ -294,6 +305,7 @@ CHECKS: tuple[Check, ...] = (
     _tokens_missing,
     _lengths,
     _percentiles,
+    _slo_missed,
     _steadiness,
     _overload,
     _client,

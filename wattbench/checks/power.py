@@ -9,7 +9,7 @@ from wattbench.core.energy import EnergyDomain, EnergyMeasurement
 from wattbench.core.result import Finding
 from wattbench.energy.aliasing import AliasRisk, alias_risk
 from wattbench.metrics import PointFacts, load_periods_s
-from wattbench.metrics.run import DomainEnergy
+from wattbench.metrics.domain_energy import DomainEnergy
 
 IDLE_SHARE = 0.03
 """Energy above loaded idle over all energy below which no load can be seen in the power."""

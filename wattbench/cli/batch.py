@@ -23,6 +23,7 @@ from wattbench.cli.sensors import build_meter, demand_source, meter_spec
 from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.core.protocols import Backend
 from wattbench.core.run import EngineInfo, Json, RunRecord
+from wattbench.core.slo import parse_slo
 from wattbench.hardware import MachineProfile, detect_cpu, load_profile
 from wattbench.hardware.detect import NAME as LOCAL_CPU
 from wattbench.plugins import PluginContext, PluginSpec, parse_options, parse_spec
@@ -60,6 +61,7 @@ class Request:
     repeats: int
     seed: int | None
     tag: str | None
+    slo: str | None = None
     calibration: str | None = None
 
 
@@ -212,6 +214,9 @@ def prepare(request: Request, database: str | None) -> Batch:
         StoreError: If the database cannot be used.
     """
     workload = load_workload(request.workload)
+    if request.slo is not None:
+        parse_slo(request.slo)
+        workload = workload.model_copy(update={"slo": request.slo})
     spec = parse_spec(request.backend)
     backend_class = plugins.find("backends", spec.name)
     options = parse_options(spec, backend_class.Options)

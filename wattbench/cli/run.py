@@ -122,6 +122,11 @@ def _span(part: str) -> list[str]:
     show_default=True,
     help="Runs of each operating point.",
 )
+@click.option(
+    "--slo",
+    metavar="NAME:pNN<LIMIT,…",
+    help='Service level, as in "ttft:p95<500ms,tpot:p95<50ms".  [default: the workload\'s]',
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed.  [default: the workload's]")
 @click.option("--tag", help="A mark to find the runs by.")
 @calibration_option

@@ -34,6 +34,8 @@ RATIO_ROWS = (
     ("energy_per_input_token_joules", "J / input token"),
     ("energy_per_total_token_joules", "J / total token"),
     ("energy_per_request_joules", "J / request"),
+    ("goodput_requests_per_s", "goodput requests/s"),
+    ("energy_per_good_request_joules", "J / good request"),
     ("tokens_per_joule", "tokens / J"),
     ("interactivity_per_watt", "tokens/s/user per W"),
 )
@@ -129,7 +131,9 @@ def _rows(points: Sequence[PointResult]) -> list[tuple[str, list[str]]]:
             cells = [_latency(point.facts, spec.name, label) for point in points]
             rows.append((f"{LATENCY_TITLES[spec.name]} {label} ms", cells))
     for name, title in RATIO_ROWS:
-        rows.append((title, [_cell(point.facts.metrics[name]) for point in points]))
+        found = [point.facts.metrics[name] for point in points]
+        if any(estimate.reason != "no_slo" for estimate in found):
+            rows.append((title, [_cell(estimate) for estimate in found]))
     rows.append(("energy kind", [_provenance(point.facts) for point in points]))
     rows.append(("net of loaded idle J", [_cell(p.facts.headline.net_loaded_idle) for p in points]))
     return rows + _device_rows(points)

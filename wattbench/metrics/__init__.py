@@ -7,9 +7,10 @@ from wattbench.metrics.devices import (
     watched_devices,
     working_devices,
 )
+from wattbench.metrics.domain_energy import load_periods_s, power_limit_watts
 from wattbench.metrics.domains import PooledDomain
 from wattbench.metrics.point import PointFacts, point_facts
-from wattbench.metrics.run import RunFacts, Window, load_periods_s, power_limit_watts, run_facts
+from wattbench.metrics.run import RunFacts, run_facts
 from wattbench.metrics.table import (
     LATENCIES,
     METRICS,
@@ -19,7 +20,7 @@ from wattbench.metrics.table import (
     LatencySpec,
     MetricSpec,
 )
-from wattbench.metrics.window import RequestLog, Totals, pooled
+from wattbench.metrics.window import RequestLog, Totals, Window, pooled
 
 __all__ = [
     "LATENCIES",

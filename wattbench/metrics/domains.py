@@ -10,7 +10,8 @@ import numpy as np
 from wattbench.core.energy import EnergyDomain, EnergyMeasurement, Kind, Unmeasured
 from wattbench.core.result import Estimate
 from wattbench.energy import add, pool
-from wattbench.metrics.run import DomainEnergy, RunFacts, charged_domains, top_domains
+from wattbench.metrics.domain_energy import DomainEnergy
+from wattbench.metrics.run import RunFacts, charged_domains, top_domains
 from wattbench.stats import additive_interval
 
 Choice = Callable[[RunFacts], list[DomainEnergy]]

@@ -9,6 +9,7 @@ import numpy as np
 
 from wattbench.core.energy import EnergyMeasurement, FloatArray, Unmeasured
 from wattbench.core.result import Estimate
+from wattbench.core.slo import Objective, stored_objectives
 from wattbench.metrics.domains import (
     PooledDomain,
     headline,
@@ -37,6 +38,15 @@ from wattbench.stats import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveFacts:
+    """An objective of the service level, and whether it is met; None: the sample is too small."""
+
+    objective: Objective
+    found: Estimate
+    met: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PointFacts:
     """The repeats of one operating point, and what they say together.
 
@@ -52,6 +62,7 @@ class PointFacts:
         neighbours: Devices beside those that work; None if there are none.
         host: All devices together; None if all work.
         roles: Energy by role, if devices were given any.
+        slo: The objectives of the service level.
     """
 
     runs: tuple[RunFacts, ...]
@@ -65,6 +76,7 @@ class PointFacts:
     neighbours: PooledDomain | None
     host: PooledDomain | None
     roles: Mapping[str, PooledDomain]
+    slo: tuple[ObjectiveFacts, ...]
 
 
 def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
@@ -79,15 +91,16 @@ def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
     interactivity = _interactivity(values["tpot_s"])
     metrics[INTERACTIVITY.name] = interactivity
     metrics[INTERACTIVITY_PER_WATT.name] = _per_watt(interactivity, steady, energy)
+    latencies = {
+        name: {label: quantile(found, share) for label, share in QUANTILES.items()}
+        for name, found in values.items()
+    }
     whole = [run.whole for run in with_window if run.whole is not None]
     return PointFacts(
         runs=tuple(runs),
         totals=pooled(steady) if steady else None,
         metrics=metrics,
-        latencies={
-            name: {label: quantile(found, share) for label, share in QUANTILES.items()}
-            for name, found in values.items()
-        },
+        latencies=latencies,
         latency_counts={name: len(found) for name, found in values.items()},
         whole_run={spec.name: _ratio(spec, whole, None, None) for spec in RATIOS},
         headline=headline(with_window, energy),
@@ -95,7 +108,19 @@ def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
         neighbours=idle_neighbours(with_window),
         host=host_total(with_window),
         roles=role_energies(with_window),
+        slo=_slo(runs, latencies),
     )
+
+
+def _slo(
+    runs: Sequence[RunFacts], latencies: Mapping[str, Mapping[str, Estimate]]
+) -> tuple[ObjectiveFacts, ...]:
+    facts = []
+    for objective in stored_objectives(runs[0].raw.record.workload.get("slo")) if runs else ():
+        found = latencies[objective.latency][objective.label]
+        met = None if found.value is None else found.value < objective.limit_s
+        facts.append(ObjectiveFacts(objective=objective, found=found, met=met))
+    return tuple(facts)
 
 
 def _ratio(
@@ -150,7 +175,10 @@ def _why_missing(
         return energy.reason
     if spec.energy_power and pooled(windows).energy_joules is None:
         return "energy_unknown"
-    return "token_count_missing" if pooled(windows).input_tokens is None else "nothing_in_window"
+    totals = pooled(windows)
+    if "good" in spec.name:
+        return "no_slo" if totals.good_count is None else "nothing_good"
+    return "token_count_missing" if totals.input_tokens is None else "nothing_in_window"
 
 
 def _relative_terms(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from wattbench.core.energy import FloatArray
 from wattbench.core.load import RequestResult
+from wattbench.core.slo import Objective
 from wattbench.metrics.window import Totals
 
 
@@ -107,6 +108,24 @@ RATIOS = (
         value=lambda t: _ratio(t.request_joules, t.request_count),
     ),
     MetricSpec(
+        name="goodput_requests_per_s",
+        unit="requests/s",
+        better="higher",
+        formula="requests that met every limit of the service level / duration, each by its share",
+        source="DistServe, OSDI'24: goodput; vLLM bench serve: request_goodput",
+        energy_power=0,
+        value=lambda t: _ratio(t.good_count, t.duration_s),
+    ),
+    MetricSpec(
+        name="energy_per_good_request_joules",
+        unit="J",
+        better="lower",
+        formula="energy of the window / requests that met every limit of the service level",
+        source=_OWN + "; requests that came too late are charged to those that did not",
+        energy_power=1,
+        value=lambda t: _ratio(t.energy_joules, t.good_count),
+    ),
+    MetricSpec(
         name="tokens_per_joule",
         unit="tokens/J",
         better="higher",
@@ -140,6 +159,8 @@ REASONS = {
     "too_few_samples": "The 95 % order-statistic interval does not lie inside the sample.",
     "too_few_tokens_for_interval": "A part of the only run gave no token, so scatter is unknown.",
     "no_interval_over_whole_run": "Whole-run ratios are given for comparison, without interval.",
+    "no_slo": "No service level was given; add slo to the workload, or --slo.",
+    "nothing_good": "No request met the service level.",
     "nothing_in_window": "Nothing to divide by arrived in the window.",
     "token_count_missing": "The engine did not count the tokens that this needs.",
     "energy_unknown": "The energy of this window is unknown, though another window's is known.",
@@ -196,4 +217,14 @@ LATENCIES = (
         values=lambda r: np.array([r.chunk_s[-1] - r.queued_s]),
     ),
 )
+
+
+def meets(result: RequestResult, objectives: Sequence[Objective]) -> bool:
+    """Whether a request succeeded and every latency of its own lies below its limit."""
+    if not result.succeeded or not len(result.chunk_s):
+        return False
+    values = {spec.name: spec.values(result) for spec in LATENCIES}
+    return all((values[o.latency] < o.limit_s).all() for o in objectives)
+
+
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,21 @@ STEP_GAP_S = 5e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A stretch of a run, on its clock and on the wall's."""
+
+    kind: Literal["steady", "whole"]
+    start_s: float
+    end_s: float
+    start_unix_s: float
+
+    @property
+    def duration_s(self) -> float:
+        """Length [s]."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """Sums over a window, or over several: metrics are ratios of these.
 
@@ -25,6 +41,8 @@ class Totals:
         input_tokens: Prompt tokens of requests whose first token arrived in it; None if a prompt
             was not counted.
         request_count: Successful requests, each by the share of its time that lies in the window.
+        good_count: Those of them that met every limit of the service level, in the same way; None
+            if there is no service level.
         energy_joules: Energy of the window [J], None if unknown.
         request_joules: The part of it attributed to requests [J], None if unknown.
     """
@@ -33,6 +51,7 @@ class Totals:
     output_tokens: float
     input_tokens: float | None
     request_count: float
+    good_count: float | None = None
     energy_joules: float | None = None
     request_joules: float | None = None
 
@@ -49,6 +68,7 @@ def pooled(parts: Sequence[Totals]) -> Totals:
         output_tokens=sum(part.output_tokens for part in parts),
         input_tokens=total([part.input_tokens for part in parts]),
         request_count=sum(part.request_count for part in parts),
+        good_count=total([part.good_count for part in parts]),
         energy_joules=total([part.energy_joules for part in parts]),
         request_joules=total([part.request_joules for part in parts]),
     )
@@ -59,9 +79,13 @@ class RequestLog:
 
     Args:
         results: All requests of the run that got an answer or a failure.
+        meets: Whether each of them met the service level; None if there is none.
     """
 
-    def __init__(self, results: Sequence[RequestResult]) -> None:
+    def __init__(
+        self, results: Sequence[RequestResult], meets: Sequence[bool] | None = None
+    ) -> None:
+        self.meets = None if meets is None else np.array(meets, dtype=bool)
         good = [r for r in results if r.succeeded]
         answered = [r for r in good if len(r.chunk_s)]
         self.sent_s = np.array([r.sent_s for r in results])
@@ -104,6 +128,7 @@ class RequestLog:
             output_tokens=float(self.tokens[inside].sum()),
             input_tokens=None if np.isnan(prompts) else prompts,
             request_count=float(fraction[self.good].sum()),
+            good_count=None if self.meets is None else float(fraction[self.meets].sum()),
         )
         if energy is None:
             return totals

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from wattbench.core.errors import UsageError
+from wattbench.core.slo import parse_slo
 from wattbench.documents import Document, find_document, load_document, shipped_names
 
 FOLDER = "workloads"
@@ -198,11 +200,20 @@ class Measure(Document):
 
 
 class ServiceLevel(Document):
-    """Latency that a request must meet to count as good; None: no limit."""
+    """Latency that a request must meet to count as good, and the p95 of all; None: no limit."""
 
     ttft_s: PositiveDuration | None = None
     tpot_s: PositiveDuration | None = None
     e2e_s: PositiveDuration | None = None
+
+
+def _objectives(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            parse_slo(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+    return value
 
 
 class Workload(Document):
@@ -219,7 +230,7 @@ class Workload(Document):
         measure: When the measurement ends.
         request_timeout_s: A request without its end after this is a failure [s].
         ignore_eos: Whether answers have exactly the drawn length.
-        slo: Service level.
+        slo: Service level: limits by latency, or a text such as ``ttft:p95<500ms``.
         seed: Seed of all randomness of the workload.
     """
 
@@ -233,7 +244,7 @@ class Workload(Document):
     measure: Measure
     request_timeout_s: PositiveDuration = 600.0
     ignore_eos: bool = True
-    slo: ServiceLevel = ServiceLevel()
+    slo: Annotated[ServiceLevel | str, BeforeValidator(_objectives)] = ServiceLevel()
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
 
 
