@@ -35,6 +35,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "metrics": {"core", "energy", "stats"},
     "checks": {"core", "energy", "stats", "metrics"},
     "results": {"core", "energy", "stats", "metrics", "checks"},
+    "comparison": {"core", "energy", "stats", "metrics", "results"},
     "runner": {"core", "stats", "workload", "hardware", "__version__"},
     "plots": {"core", "energy", "stats", "metrics", "checks", "results"},
     "testing": {"core", "energy", "plugins"},
@@ -116,7 +117,11 @@ UNITLESS: Mapping[str, Set[str]] = {
         "workload.format.Lognormal.median",
         "workload.format.Lognormal.sigma",
     },
-    "the unit is the metric's": {"metrics.table.MetricSpec.of"},
+    "the unit is the metric's": {
+        "metrics.table.MetricSpec.of",
+        "comparison.Difference.first",
+        "comparison.Difference.second",
+    },
     "the key of each parameter ends in its unit": {
         "emulator.faults.FaultKind.ranges",
         "emulator.faults.Fault.parameters",

@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "Measure a workload: joules per token, latency, and how sure both are.",
     "list": "What there is: stored runs and calibrations, backends, meters, workloads, hardware.",
     "show": "Conclude again from the raw records of stored runs.",
+    "compare": "Is the difference between two stored results real? Gates for CI.",
     "energy": "Joules of a window from a log of power or of an energy counter.",
     "check": "May the numbers of a stored run be trusted? Verdicts and findings from raw samples.",
     "attach": "Add the log of another meter to stored runs, on their clock.",

@@ -33,7 +33,7 @@ def relative_error_fractions(
         _shares(ours, "offset_half_widths_joules"),
         _shares(other, "offset_half_widths_joules"),
     )
-    if ours.domains == other.domains:
+    if ours.domains == other.domains and ours.devices == other.devices:
         uniform = [abs(a - b) for pair in (gains, offsets) for a, b in zip(*pair, strict=True)]
     else:
         uniform = [share for pair in (gains, offsets) for side in pair for share in side]

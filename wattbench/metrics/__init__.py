@@ -8,7 +8,7 @@ from wattbench.metrics.devices import (
     working_devices,
 )
 from wattbench.metrics.domain_energy import load_periods_s, power_limit_watts
-from wattbench.metrics.domains import PooledDomain
+from wattbench.metrics.domains import PooledDomain, pooled_energy
 from wattbench.metrics.point import PointFacts, point_facts
 from wattbench.metrics.run import RunFacts, run_facts
 from wattbench.metrics.table import (
@@ -42,6 +42,7 @@ __all__ = [
     "named_devices",
     "point_facts",
     "pooled",
+    "pooled_energy",
     "power_limit_watts",
     "run_facts",
     "watched_devices",
