@@ -127,7 +127,7 @@ def _ranges(ranges: Mapping[str, tuple[float, float]]) -> str:
 
 def _exit_codes() -> Iterator[str]:
     yield "## Exit codes"
-    yield _first_paragraph(main)
+    yield _text(inspect.getdoc(main))
     raised = [
         found
         for found in vars(errors).values()

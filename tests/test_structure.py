@@ -35,6 +35,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "metrics": {"core", "energy", "stats"},
     "checks": {"core", "energy", "stats", "metrics"},
     "results": {"core", "energy", "stats", "metrics", "checks"},
+    "search": {"core"},
     "comparison": {"core", "energy", "stats", "metrics", "results"},
     "runner": {"core", "stats", "workload", "hardware", "__version__"},
     "plots": {"core", "energy", "stats", "metrics", "checks", "results"},

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
 from wattbench.core.errors import UsageError, did_you_mean
@@ -41,7 +42,7 @@ from wattbench.metrics import (
     pooled_energy,
 )
 from wattbench.results import PointResult
-from wattbench.stats import Spread, combined_interval
+from wattbench.stats import Spread, combined_interval, spread_of
 
 GATE = re.compile(r"^([\w.]+)\s*([<>])\s*([+-]?[\d.]+)\s*%$")
 Z95 = 1.959964
@@ -259,6 +260,27 @@ def _energy_terms(
     if len(known) < 2 or any(isinstance(one, Unmeasured) for one in energies):
         return (), 0.0
     return relative_error_fractions(known[1], known[0])
+
+
+def scatter_fraction(point: PointResult, metric: str) -> float | None:
+    """Half of the 95 % interval of a metric's mean over repeats, relative; None: unknown.
+
+    What repeats cannot narrow, such as a meter's unknown gain, is not in it.
+    """
+    runs = point.facts.runs
+    name, _, label = metric.partition(".")
+    spec = next((s for s in METRICS if s.name == name), None)
+    if spec is None:
+        latency = next(s for s in LATENCIES if s.name == name)
+        values = _quantiles(runs, latency, QUANTILES[label])
+    elif spec in RATIOS:
+        values = [v for run in runs if run.totals is not None and (v := spec.of(run.totals))]
+    else:
+        values = _interactivity(spec, runs)
+    spread = spread_of(values)
+    if spread is None or spread.degrees is None:
+        return None
+    return float(stdtrit(spread.degrees, 0.975) * spread.scale)
 
 
 def caveats(first: PointResult, second: PointResult) -> list[str]:

@@ -33,12 +33,17 @@ class PointResult:
 
 def evaluate(runs: Iterable[RawRun]) -> list[PointResult]:
     """Conclude from raw runs, one result per operating point, in the order of the points."""
-    groups: dict[tuple[str, int], list[RawRun]] = {}
+    groups: dict[tuple[str, int], dict[int, RawRun]] = {}
     for run in runs:
-        groups.setdefault((run.record.batch_id, run.record.point_index), []).append(run)
+        record = run.record
+        repeats = groups.setdefault((record.batch_id, record.point_index), {})
+        earlier = repeats.get(record.repeat_index)
+        # Of a repeat that was begun again when its batch was resumed, the last one counts.
+        if earlier is None or earlier.record.run_id < record.run_id:
+            repeats[record.repeat_index] = run
     results = []
-    for group in groups.values():
-        facts = point_facts([run_facts(run) for run in group])
+    for repeats in groups.values():
+        facts = point_facts([run_facts(run) for run in repeats.values()])
         findings = check_point(facts)
         results.append(
             PointResult(

@@ -1,4 +1,4 @@
-"""Wiring of ``wattbench run``: from what was asked to the runs that are carried out."""
+"""Carrying out what was asked: settings opened one after the other, runs recorded as they go."""
 
 from __future__ import annotations
 
@@ -7,34 +7,28 @@ import dataclasses
 import secrets
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from wattbench import plugins
 from wattbench.cli.calibrate import calibration_json
 from wattbench.cli.progress import ProgressView
-from wattbench.cli.sensors import build_meter, demand_source, meter_spec
-from wattbench.core.errors import UsageError, WattbenchError
-from wattbench.core.protocols import Backend
-from wattbench.core.run import EngineInfo, Json, RunRecord
-from wattbench.core.slo import parse_slo
-from wattbench.hardware import MachineProfile, detect_cpu, load_profile
-from wattbench.hardware.detect import NAME as LOCAL_CPU
-from wattbench.plugins import PluginContext, PluginSpec, parse_options, parse_spec
-from wattbench.runner import (
-    LiveState,
-    RunPlan,
-    deep_idle,
-    environment,
-    execute,
-    run_async,
+from wattbench.cli.schedule import Blocks, Results, Schedule
+from wattbench.cli.setting import Load, Request, Setting, settings
+from wattbench.core.errors import (
+    BackendError,
+    EngineDied,
+    MeterError,
+    UsageError,
+    WattbenchError,
 )
+from wattbench.core.run import EngineInfo, Json, RunRecord
+from wattbench.results import PointResult, evaluate
+from wattbench.runner import LiveState, RunPlan, deep_idle, environment, execute, run_async
 from wattbench.store import (
     URL,
     StoreWriter,
@@ -42,216 +36,275 @@ from wattbench.store import (
     connect,
     database_url,
     load_calibration,
+    load_run,
+    select_runs,
     show_url,
 )
-from wattbench.workload import ClosedLoop, Workload, load_workload
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the command line asked for, still as text."""
-
-    workload: str
-    backend: str
-    hardware: str | None
-    meters: tuple[str, ...]
-    devices: tuple[str, ...] | None
-    roles: Mapping[str, tuple[str, ...]]
-    concurrency: tuple[int, ...] | None
-    repeats: int
-    seed: int | None
-    tag: str | None
-    slo: str | None = None
-    calibration: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Point:
-    """One operating point: its load."""
-
-    concurrency: int | None
-    rate_per_s: float | None
-
-    @property
-    def load(self) -> dict[str, Json]:
-        """As stored: only what applies."""
-        found = {"concurrency": self.concurrency, "rate_per_s": self.rate_per_s}
-        return {key: value for key, value in found.items() if value is not None}
+MakeSchedule = Callable[[Setting, Results], Schedule]
+Place = tuple[int, int]
+"""Number of the operating point and of the repeat."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    """All runs of one ``wattbench run``."""
+    """All runs of one command.
+
+    Attributes:
+        batch_id: What the runs are called after.
+        url: Where they are stored.
+        request: What was asked.
+        settings: What is opened, one after the other.
+        make_schedule: Chooses the runs of a setting.
+        run_ids: Runs that were begun, those of a batch that is resumed included.
+        done: Runs that a resumed batch has already.
+        attempts: How often a run was begun before without coming to its end.
+        failures: What went wrong with runs, in their order.
+    """
 
     batch_id: str
     url: URL
-    workload: Workload
-    points: list[_Point]
-    repeats: int
-    seed: int
-    tag: str | None
-    devices: tuple[str, ...] | None
-    roles: Mapping[str, tuple[str, ...]]
-    profile: MachineProfile | None
-    backend_spec: PluginSpec
-    backend: Backend
-    backend_options: Any
-    meter_specs: list[tuple[PluginSpec, Any]]
-    run_ids: list[str] = field(default_factory=list)
-    deep_idle: dict[str, Json] | None = None
+    request: Request
+    settings: list[Setting]
+    make_schedule: MakeSchedule
     calibration: dict[str, Json] | None = None
+    run_ids: list[str] = field(default_factory=list)
+    done: set[Place] = field(default_factory=set)
+    attempts: dict[Place, int] = field(default_factory=dict)
+    failures: list[WattbenchError] = field(default_factory=list)
+    _points: dict[tuple[str, Load], int] = field(default_factory=dict)
+    _deep_idle: dict[str, Json] | None = None
 
     @property
     def database(self) -> str:
         """The database as printed."""
         return show_url(self.url)
 
-    @property
-    def virtual(self) -> bool:
-        """Whether the backend's time is simulated."""
-        return bool(getattr(self.backend, "virtual_time", False))
+    def planned(self) -> list[dict[str, Json]]:
+        """Every operating point that is known beforehand."""
+        return [
+            dict(setting.swept) | load.stored for setting in self.settings for load in setting.loads
+        ]
 
     def carry_out(self, console: Console | None) -> BaseException | None:
-        """Do all runs; what stopped them early, if anything did."""
+        """Do all runs; what stopped them early, or the first failure, if anything did."""
         try:
-            run_async(self._all_runs(console), virtual=self.virtual)
+            virtual = self.settings[0].virtual
+            run_async(self._all_settings(console), virtual=virtual)
         except (WattbenchError, KeyboardInterrupt, asyncio.CancelledError) as stopped:
             return stopped
-        return None
+        if not self.failures:
+            return None
+        first, several = self.failures[0], len(self.failures) > 1
+        if not several:
+            return first
+        return WattbenchError(f"{len(self.failures)} runs failed; the first said: {first}")
 
-    async def _all_runs(self, console: Console | None) -> None:
+    def results(self) -> list[PointResult]:
+        """What can be concluded from the runs begun, computed from what lies in the database."""
+        if not self.run_ids:
+            return []
+        engine = connect(self.url, create=False)
+        try:
+            return evaluate(load_run(engine, run_id) for run_id in sorted(self.run_ids))
+        finally:
+            engine.dispose()
+
+    async def _all_settings(self, console: Console | None) -> None:
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        view = ProgressView(console, self.workload, len(self.points) * self.repeats)
+        count = len(self.planned()) * self.request.repeats
+        view = ProgressView(console, self.settings[0].workload, count)
+        engine = None
+        writer = None
         try:
-            await self._measure_deep_idle()
-            with view.opening() if console else nullcontext():
-                info = await self.backend.open()
-            engine = connect(self.url, create=True)
-            writer = StoreWriter(engine)
-            try:
-                for repeat in range(self.repeats):
-                    for index, point in enumerate(self.points):
-                        await self._one_run(index, point, repeat, info, writer, view)
-            finally:
+            for setting in self.settings:
+                await self._measure_deep_idle(setting)
+                try:
+                    with view.opening() if console else nullcontext():
+                        info = await setting.backend.open()
+                    if writer is None:
+                        engine = connect(self.url, create=True)
+                        writer = StoreWriter(engine)
+                    await self._runs_of(setting, info, writer, view)
+                except (BackendError, MeterError) as error:
+                    self._give_up(setting, error)
+                finally:
+                    await setting.backend.close()
+        finally:
+            if writer is not None and engine is not None:
                 writer.close()
                 engine.dispose()
-        finally:
-            await self.backend.close()
 
-    async def _measure_deep_idle(self) -> None:
-        """Meter the machine before the engine is there, with the meters that can do without it."""
-        duration_s = self.workload.deep_idle_s
-        free = [
-            build_meter(spec, options, self._context(self.seed))
-            for spec, options in self.meter_specs
-            if not getattr(plugins.find("meters", spec.name), "needs_engine", False)
+    def _give_up(self, setting: Setting, error: WattbenchError) -> None:
+        """A setting that cannot be opened costs its own points, if there are others.
+
+        Raises:
+            WattbenchError: If there are none.
+        """
+        if len(self.settings) == 1:
+            raise error
+        swept = ", ".join(f"{key}={value}" for key, value in setting.swept.items())
+        self.failures.append(WattbenchError(f"{swept}: {error}"))
+        for load in setting.loads:  # what is not measured keeps its number
+            self._point_index(setting, load)
+
+    async def _runs_of(
+        self, setting: Setting, info: EngineInfo, writer: StoreWriter, view: ProgressView
+    ) -> None:
+        for load in setting.loads:
+            self._point_index(setting, load)
+        schedule = self.make_schedule(setting, lambda: self._results_of(setting))
+        while (chosen := schedule.next()) is not None:
+            load, repeat = chosen
+            place = (self._point_index(setting, load), repeat)
+            if place in self.done:
+                continue
+            try:
+                await self._one_run(setting, load, place, info, writer, view)
+            except EngineDied:
+                raise
+            except (BackendError, MeterError) as error:
+                if len(self.planned()) * self.request.repeats == 1:
+                    raise
+                self.failures.append(error)
+
+    def _results_of(self, setting: Setting) -> list[PointResult]:
+        wanted = setting.swept.items()
+        return [
+            point
+            for point in self.results()
+            if wanted <= point.facts.runs[0].raw.record.operating_point.items()
         ]
+
+    def _point_index(self, setting: Setting, load: Load) -> int:
+        key = (str(dict(setting.swept)), load)
+        return self._points.setdefault(key, len(self._points))
+
+    async def _measure_deep_idle(self, setting: Setting) -> None:
+        """Meter the machine before the engine is there, with the meters that can do without it."""
+        duration_s = setting.workload.deep_idle_s
+        free = setting.meters(setting.seed, without_engine=True)
         if duration_s and free:
-            self.deep_idle = await deep_idle(free, duration_s)
+            self._deep_idle = await deep_idle(free, duration_s)
 
     async def _one_run(
         self,
-        index: int,
-        point: _Point,
-        repeat: int,
+        setting: Setting,
+        load: Load,
+        place: Place,
         info: EngineInfo,
         writer: StoreWriter,
         view: ProgressView,
     ) -> None:
-        record = self._record(index, point, repeat, info)
-        meters = [
-            build_meter(spec, options, self._context(record.seed))
-            for spec, options in self.meter_specs
-        ]
+        record = self._record(setting, load, place, info)
         plan = RunPlan(
             record=record,
-            workload=self.workload,
-            concurrency=point.concurrency,
-            rate_per_s=point.rate_per_s,
-            deep_idle=self.deep_idle,
+            workload=setting.workload,
+            concurrency=load.concurrency,
+            rate_per_s=load.rate_per_s,
+            deep_idle=self._deep_idle,
             calibration=self.calibration,
         )
         live = LiveState()
-        with view.running(point.load, repeat, live):
+        meters = setting.meters(record.seed)
+        with view.running(record.operating_point, place[1], live):
             self.run_ids.append(record.run_id)
-            await execute(plan, self.backend, meters, writer, live, virtual=self.virtual)
+            await execute(plan, setting.backend, meters, writer, live, virtual=setting.virtual)
 
-    def _record(self, index: int, point: _Point, repeat: int, info: EngineInfo) -> RunRecord:
+    def _record(self, setting: Setting, load: Load, place: Place, info: EngineInfo) -> RunRecord:
+        index, repeat = place
+        again = f"-a{self.attempts[place]}" if place in self.attempts else ""
         return RunRecord(
-            run_id=f"{self.batch_id}-p{index:04d}-r{repeat:04d}",
+            run_id=f"{self.batch_id}-p{index:04d}-r{repeat:04d}{again}",
             batch_id=self.batch_id,
             point_index=index,
             repeat_index=repeat,
             started_unix_s=0.0,
-            virtual_time=self.virtual,
-            workload=self.workload.model_dump(mode="json") | {"seed": self.seed},
-            backend={"name": self.backend_spec.name, "options": _stored(self.backend_options)},
+            virtual_time=setting.virtual,
+            workload=setting.workload.model_dump(mode="json") | {"seed": setting.seed},
+            backend={
+                "name": setting.backend_spec.name,
+                "options": _stored(setting.backend_options),
+            },
             engine=info,
-            hardware=self.profile.model_dump(mode="json") if self.profile else {},
+            hardware=setting.profile.model_dump(mode="json") if setting.profile else {},
             meters=tuple(
                 {"name": spec.name, "options": _stored(options)}
-                for spec, options in self.meter_specs
+                for spec, options in setting.meter_specs
             ),
-            operating_point=point.load,
-            seed=_run_seed(self.seed, index, repeat),
+            operating_point=dict(setting.swept) | load.stored,
+            seed=_run_seed(setting.seed, index, repeat),
             environment=environment(),
-            devices=self.devices,
-            roles=self.roles,
-            tag=self.tag,
+            devices=self.request.devices,
+            roles=self.request.roles,
+            tag=self.request.tag,
         )
 
-    def _context(self, seed: int) -> PluginContext:
-        return PluginContext(hardware=self.profile, seed=seed, backend=self.backend)
 
-
-def prepare(request: Request, database: str | None) -> Batch:
+def prepare(
+    request: Request,
+    database: str | None,
+    make_schedule: MakeSchedule | None = None,
+    resume: str | None = None,
+) -> Batch:
     """Check everything that can be checked without starting anything.
 
+    Args:
+        request: What was asked.
+        database: Where to store it; None: the usual place.
+        make_schedule: Chooses the runs; None: every load so often.
+        resume: A batch that was begun before with the same request.
+
     Raises:
-        UsageError: If a name, a file or an option means nothing.
+        UsageError: If a name, a file or an option means nothing, or the batch to resume is none
+            or another.
         StoreError: If the database cannot be used.
     """
-    workload = load_workload(request.workload)
-    if request.slo is not None:
-        parse_slo(request.slo)
-        workload = workload.model_copy(update={"slo": request.slo})
-    spec = parse_spec(request.backend)
-    backend_class = plugins.find("backends", spec.name)
-    options = parse_options(spec, backend_class.Options)
-    reason = backend_class.availability()
-    if reason is not None:
-        raise WattbenchError(f"backend {spec.name} cannot work here: {reason}")
-    hardware = request.hardware or getattr(backend_class, "default_hardware", None)
-    profile = _profile(hardware)
-    seed = workload.seed if request.seed is None else request.seed
-    backend = backend_class(options, PluginContext(hardware=profile, seed=seed))
-    default_meter = getattr(backend_class, "default_meter", None)
-    texts = request.meters or ((default_meter,) if default_meter else ())
-    context = PluginContext(hardware=profile, seed=seed, backend=backend)
-    meter_specs = [meter_spec(text) for text in texts if text != "none"]
-    for named, meter_options in meter_specs:
-        demand_source(build_meter(named, meter_options, context))
+    planned = settings(request)
     url = database_url(database)
     check_place(url)
-    return Batch(
+    batch = Batch(
         batch_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
         url=url,
-        workload=workload,
-        points=list(_points(workload, request.concurrency)),
-        repeats=request.repeats,
-        seed=seed,
-        tag=request.tag,
-        devices=request.devices,
-        roles=request.roles,
-        profile=profile,
-        backend_spec=spec,
-        backend=backend,
-        backend_options=options,
-        meter_specs=meter_specs,
+        request=request,
+        settings=planned,
+        make_schedule=make_schedule
+        or (lambda setting, _: Blocks(setting.loads, request.repeats, setting.seed)),
         calibration=_calibration(url, request.calibration),
     )
+    if resume is not None:
+        _resume(batch, resume)
+    return batch
+
+
+def _resume(batch: Batch, batch_id: str) -> None:
+    """Take over the runs that an earlier start of the same batch completed."""
+    engine = connect(batch.url, create=False)
+    try:
+        summaries = select_runs(engine, batch_id)
+        runs = [load_run(engine, one.run_id) for one in summaries]
+    finally:
+        engine.dispose()
+    batch.batch_id = runs[0].record.batch_id
+    planned = batch.planned()
+    for run in runs:
+        record = run.record
+        place = (record.point_index, record.repeat_index)
+        point = dict(record.operating_point)
+        if record.batch_id != batch.batch_id or planned[
+            record.point_index : record.point_index + 1
+        ] != [point]:
+            raise UsageError(
+                f"--resume {batch_id}: run {record.run_id} is of {point}, which is not what is "
+                f"planned now; resume with the command that began the batch"
+            )
+        if run.status == "completed":
+            batch.done.add(place)
+            batch.run_ids.append(record.run_id)
+        else:
+            batch.attempts[place] = batch.attempts.get(place, 0) + 1
 
 
 def _calibration(url: URL, calibration_id: str | None) -> dict[str, Json] | None:
@@ -264,30 +317,9 @@ def _calibration(url: URL, calibration_id: str | None) -> dict[str, Json] | None
         engine.dispose()
 
 
-def _profile(name: str | None) -> MachineProfile | None:
-    if name is None:
-        return None
-    return detect_cpu(date.today().isoformat()) if name == LOCAL_CPU else load_profile(name)
-
-
-def _points(workload: Workload, concurrency: tuple[int, ...] | None) -> Iterator[_Point]:
-    arrivals = workload.arrivals
-    if isinstance(arrivals, ClosedLoop):
-        for users in concurrency or arrivals.concurrency:
-            yield _Point(concurrency=users, rate_per_s=None)
-        return
-    if concurrency is not None:
-        raise UsageError(
-            f"--concurrency is for closed loops; workload {workload.name!r} has "
-            f"{arrivals.kind} arrivals: set arrivals.rate_per_s in its file"
-        )
-    for rate in arrivals.rate_per_s:
-        yield _Point(concurrency=arrivals.max_concurrency, rate_per_s=rate)
-
-
 def _stored(options: Any) -> dict[str, Json]:
     """Options as recorded: the query of a URL may hold a key and is left out."""
-    found: dict[str, Json] = dataclasses.asdict(options)
+    found: Mapping[str, Json] = dataclasses.asdict(options)
     return {
         key: value.partition("?")[0] if isinstance(value, str) and "://" in value else value
         for key, value in found.items()

@@ -12,6 +12,7 @@ from wattbench.core.errors import WattbenchError
 
 COMMANDS = {
     "run": "Measure a workload: joules per token, latency, and how sure both are.",
+    "search": "Find the load with the most tokens per joule that meets the service level.",
     "list": "What there is: stored runs and calibrations, backends, meters, workloads, hardware.",
     "show": "Conclude again from the raw records of stored runs.",
     "compare": "Is the difference between two stored results real? Gates for CI.",
@@ -55,7 +56,10 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 a run failed or was refused, 2 bad usage."""
+    """Run the command line and exit.
+
+    0: done; 1: a run failed or was refused; 2: bad usage; 3: a comparison crossed its gate.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

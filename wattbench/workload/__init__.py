@@ -6,6 +6,7 @@ from wattbench.workload.format import (
     ServiceLevel,
     Workload,
     load_workload,
+    with_value,
     workload_names,
 )
 from wattbench.workload.sessions import Session, arrival_times_s, sessions
@@ -19,5 +20,6 @@ __all__ = [
     "arrival_times_s",
     "load_workload",
     "sessions",
+    "with_value",
     "workload_names",
 ]

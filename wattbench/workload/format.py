@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+import yaml
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from wattbench.core.errors import UsageError
+from wattbench.core.errors import UsageError, did_you_mean
 from wattbench.core.slo import parse_slo
 from wattbench.documents import Document, find_document, load_document, shipped_names
 
@@ -255,6 +256,36 @@ def load_workload(name_or_path: str) -> Workload:
         DocumentError: If there is none, or the file is wrong.
     """
     return load_document(find_document(FOLDER, name_or_path, "workload"), Workload)
+
+
+def with_value(workload: Workload, path: str, text: str) -> Workload:
+    """The workload with one value changed.
+
+    Args:
+        workload: The workload.
+        path: Keys with dots between, such as ``session.output_tokens``.
+        text: The value, as YAML.
+
+    Raises:
+        UsageError: If there is no such key, or it does not take the value.
+    """
+    changed = workload.model_dump(mode="json")
+    *outer, last = path.split(".")
+    place: Any = changed
+    for key in outer:
+        place = place.get(key) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        known = list(place) if isinstance(place, dict) else list(changed)
+        raise UsageError(
+            f"workload.{path}: there is no such key{did_you_mean(last, known)} (here are: "
+            f"{', '.join(known)})"
+        )
+    place[last] = yaml.safe_load(text)
+    try:
+        return Workload.model_validate(changed)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise UsageError(f"workload.{path}={text}: {problem}") from error
 
 
 def workload_names() -> list[str]:
