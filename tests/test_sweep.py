@@ -55,7 +55,7 @@ def test_a_sweep_opens_each_value_and_keeps_it_with_the_point(tmp_path: Path) ->
         ("backend.modell=a,b", "did you mean 'model'?"),
         ("workload.session.outputs=1,2", "there is no such key; did you mean 'output_tokens'?"),
         ("workload.measure.duration_s=-1,2", "workload.measure.duration_s=-1"),
-        ("meter=a,b", "sweep backend.KEY or workload.KEY"),
+        ("meter=a,b", "sweep backend.KEY, workload.KEY or serve.KEY"),
         ("backend.model=a,a", "each value once"),
         ("backend.model", "is not KEY=V1,V2"),
     ],

@@ -53,6 +53,19 @@ _OPTIONS = (
         help="Engine and its options; `wattbench list backends` shows them.",
     ),
     click.option(
+        "--serve",
+        metavar="COMMAND",
+        help="Start this server for the run and stop it after; {port} is a free port, {KEY} what "
+        "--sweep serve.KEY=… says. Its log is kept beside the database.",
+    ),
+    click.option(
+        "--serve-timeout-s",
+        type=click.FloatRange(1, 86400),
+        default=600.0,
+        show_default=True,
+        help="Longest wait until it answers.",
+    ),
+    click.option(
         "--hardware",
         metavar="PROFILE",
         help="Machine profile: a shipped name or a YAML file.  [default: the backend's choice]",

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from wattbench.backends.server_process import ServerProcess
 from wattbench.cli.calibrate import calibration_json
 from wattbench.cli.progress import ProgressView
 from wattbench.cli.schedule import Blocks, Results, Schedule
@@ -121,9 +123,10 @@ class Batch:
         try:
             for setting in self.settings:
                 await self._measure_deep_idle(setting)
+                server = self._server(setting)
                 try:
                     with view.opening() if console else nullcontext():
-                        info = await setting.backend.open()
+                        info = await _opened(setting, server)
                     if writer is None:
                         engine = connect(self.url, create=True)
                         writer = StoreWriter(engine)
@@ -132,10 +135,25 @@ class Batch:
                     self._give_up(setting, error)
                 finally:
                     await setting.backend.close()
+                    if server is not None:
+                        await server.stop()
         finally:
             if writer is not None and engine is not None:
                 writer.close()
                 engine.dispose()
+
+    def _server(self, setting: Setting) -> ServerProcess | None:
+        """The server of a setting, not started; its log lies beside the database."""
+        if setting.serve is None:
+            return None
+        tell = getattr(setting.backend, "address", None)
+        if tell is None:
+            raise UsageError("--serve starts a server: add --backend openai,url=http://…/v1")
+        host, port = tell()
+        folder = Path(self.url.database or ".").parent / "wattbench-logs"
+        log = folder / f"{self.batch_id}-{self.settings.index(setting)}.log"
+        url = f"http://{host}:{port}/v1/models"
+        return ServerProcess(setting.serve, url, log, self.request.serve_timeout_s)
 
     def _give_up(self, setting: Setting, error: WattbenchError) -> None:
         """A setting that cannot be opened costs its own points, if there are others.
@@ -277,6 +295,16 @@ def prepare(
     if resume is not None:
         _resume(batch, resume)
     return batch
+
+
+async def _opened(setting: Setting, server: ServerProcess | None) -> EngineInfo:
+    """What the engine says of itself, once its server, if it has one to start, answers."""
+    if server is None:
+        return await setting.backend.open()
+    start_s = await server.start_s()
+    info = await setting.backend.open()
+    served: dict[str, Json] = {"serve": server.command, "start_s": start_s}
+    return dataclasses.replace(info, detail={**info.detail, **served})
 
 
 def _resume(batch: Batch, batch_id: str) -> None:

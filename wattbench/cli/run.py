@@ -142,7 +142,7 @@ def _print_plan(batch: Batch, *, as_json: bool) -> None:
     multiple=True,
     callback=_sweep,
     metavar="KEY=V1,V2,…",
-    help="Values of backend.OPTION or workload.KEY, each opened anew; may be repeated.",
+    help="Values of backend.OPTION, workload.KEY or serve.KEY, each opened anew; may be repeated.",
 )
 @click.option(
     "--target-half-width",
@@ -190,6 +190,8 @@ def command(
       wattbench run quickstart --concurrency 1,4 --repeats 3
       wattbench run quickstart --backend emulated --hardware h100-sxm --json
       wattbench run my.yaml --backend openai,url=http://127.0.0.1:8000/v1
+      wattbench run my.yaml --backend openai,url=http://127.0.0.1:{port}/v1 \\
+        --serve 'vllm serve MODEL --port {port} -tp {tp}' --sweep serve.tp=1,2,4
       wattbench run quickstart --sweep backend.precision=bf16,int8 --target-half-width 2%
     """  # noqa: D301 - click reads the backslash
     make_schedule = _schedule(asked)

@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any
 
 from wattbench import plugins
+from wattbench.backends.server_process import filled, free_port
 from wattbench.cli.sensors import build_meter, demand_source, meter_spec
 from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.core.protocols import Backend, Meter
@@ -39,6 +40,8 @@ class Request:
     tag: str | None = None
     slo: str | None = None
     calibration: str | None = None
+    serve: str | None = None
+    serve_timeout_s: float = 600.0
     sweep: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
@@ -70,6 +73,7 @@ class Setting:
         backend: The engine, not opened.
         meter_specs: Names and typed options of the meters.
         loads: Operating points.
+        serve: Command that starts the engine's server, None if it runs already.
     """
 
     swept: Mapping[str, Json]
@@ -81,6 +85,7 @@ class Setting:
     backend: Backend
     meter_specs: tuple[tuple[PluginSpec, Any], ...]
     loads: tuple[Load, ...]
+    serve: str | None = None
 
     @property
     def virtual(self) -> bool:
@@ -115,13 +120,21 @@ def settings(request: Request) -> list[Setting]:
     if count > MAX_POINTS:
         raise UsageError(f"{count} runs are asked for; more than {MAX_POINTS} is a slip of the pen")
     for setting in found:
-        for meter in setting.meters(setting.seed):
+        # What a server that is yet to be started tells cannot be asked for now.
+        for meter in () if setting.serve else setting.meters(setting.seed):
             demand_source(meter)
     return found
 
 
 def _setting(request: Request, swept: Mapping[str, str]) -> Setting:
-    spec = parse_spec(request.backend)
+    named = {key.partition(".")[2]: v for key, v in swept.items() if key.startswith("serve.")}
+    named |= {"port": str(free_port())} if request.serve else {}
+    serve = filled(request.serve, named) if request.serve else None
+
+    def place(text: str) -> str:
+        return text.replace("{port}", named["port"]) if serve else text
+
+    spec = parse_spec(place(request.backend))
     workload = load_workload(request.workload)
     if request.slo is not None:
         parse_slo(request.slo)
@@ -130,11 +143,13 @@ def _setting(request: Request, swept: Mapping[str, str]) -> Setting:
         where, _, path = key.partition(".")
         if where == "backend" and path:
             spec = PluginSpec(spec.name, {**spec.values, path: text})
+        elif where == "serve" and path and serve:
+            continue
         elif where == "workload" and path:
             workload = with_value(workload, path, text)
         else:
             raise UsageError(
-                f"--sweep {key}=…: sweep backend.KEY or workload.KEY, as in "
+                f"--sweep {key}=…: sweep backend.KEY, workload.KEY or serve.KEY, as in "
                 f"backend.precision=bf16,int8 or workload.session.output_tokens=64,256"
             )
     backend_class = plugins.find("backends", spec.name)
@@ -154,8 +169,9 @@ def _setting(request: Request, swept: Mapping[str, str]) -> Setting:
         backend_spec=spec,
         backend_options=options,
         backend=backend_class(options, PluginContext(hardware=profile, seed=seed)),
-        meter_specs=tuple(meter_spec(text) for text in texts if text != "none"),
+        meter_specs=tuple(meter_spec(place(text)) for text in texts if text != "none"),
         loads=tuple(_loads(workload, request.concurrency)),
+        serve=serve,
     )
 
 
