@@ -20,6 +20,7 @@ from wattbench.backends.server_process import ServerProcess
 from wattbench.cli.calibrate import calibration_json
 from wattbench.cli.progress import ProgressView
 from wattbench.cli.schedule import Blocks, Results, Schedule
+from wattbench.cli.selftest import last_selftest
 from wattbench.cli.setting import Load, Request, Setting, settings
 from wattbench.core.errors import (
     BackendError,
@@ -254,7 +255,7 @@ class Batch:
             ),
             operating_point=dict(setting.swept) | load.stored,
             seed=_run_seed(setting.seed, index, repeat),
-            environment=environment(),
+            environment=environment() | {"selftest": last_selftest()},
             devices=self.request.devices,
             roles=self.request.roles,
             tag=self.request.tag,

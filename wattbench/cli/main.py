@@ -23,6 +23,7 @@ COMMANDS = {
     "plot": "Draw stored runs.",
     "emulate": "Serve an emulated machine: OpenAI API, Prometheus metrics, and its exact truth.",
     "agent": "Stream this host's meters to a load generator on another machine.",
+    "selftest": "How fast and how punctual the load generator is on this machine.",
     "doctor": "What this machine can run and measure, and what to do about the rest.",
 }
 
