@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ def install(folder: Path, name: str, version: str, modules: Mapping[str, str] | 
     return str(folder)
 
 
-def doctor(meter: str, *places: str) -> dict[str, Any]:
+def doctor(meter: str, *places: str, more: Sequence[str] = ()) -> dict[str, Any]:
     """What the doctor says of one meter, with these folders before all others."""
-    command = [sys.executable, "-m", "wattbench", "doctor", "--meter", meter, "--json"]
+    command = [sys.executable, "-m", "wattbench", "doctor", "--meter", meter, *more, "--json"]
     path = os.pathsep.join([*places, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(

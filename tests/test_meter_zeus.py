@@ -131,27 +131,25 @@ from wattbench.meters.zeus_recording import RecordedZeusGpus
 def get_gpus():
     return RecordedZeusGpus.load(Path({path!r}))
 """
-FAILS = "def get_gpus():\n    raise RuntimeError('NVML and AMDSMI unavailable')\n"
 
 
-def test_an_installed_package_is_found_and_named(tmp_path: Path) -> None:
-    """The way of a real package: its metadata, its module, its call."""
-    path = recording(tmp_path, gpu()).recording
-    modules = {"zeus/__init__.py": "", "zeus/device/__init__.py": PLAYED.format(path=path)}
-    report = doctor("zeus", install(tmp_path / "site", "zeus", "0.15.1", modules))
-    (row,) = report["meters"]
-    (domain,) = row["domains"]
-    assert domain["domain"] == "gpu:0"
-    assert "by zeus 0.15.1" in domain["method"]
-    assert report["module_clashes"] == []
-
-
-def test_an_installed_package_without_gpu_is_refused(tmp_path: Path) -> None:
-    modules = {"zeus/__init__.py": "", "zeus/device/__init__.py": FAILS}
+@pytest.mark.parametrize(
+    ("error", "reason", "fix"),
+    [
+        ("RuntimeError('NVML unavailable')", "zeus finds no GPU: NVML unavailable", "--gpus all"),
+        ("ImportError('no httpx')", "zeus cannot be imported: no httpx", "wattbench[zeus]"),
+        ("ImportError('Unofficial pynvml')", "zeus cannot be imported: Unof", "nvidia-ml-py"),
+    ],
+)
+def test_an_installed_package_that_shows_no_gpu(
+    tmp_path: Path, error: str, reason: str, fix: str
+) -> None:
+    calls = f"def get_gpus():\n    raise {error}\n"
+    modules = {"zeus/__init__.py": "", "zeus/device/__init__.py": calls}
     (row,) = doctor("zeus", install(tmp_path, "zeus", "0.16.0", modules))["meters"]
     assert row["usable"] is False
-    assert row["reason"] == "zeus finds no GPU: NVML and AMDSMI unavailable"
-    assert "--gpus all" in row["fix"]
+    assert row["reason"].startswith(reason)
+    assert fix in row["fix"]
 
 
 def test_two_packages_of_one_module_are_refused(tmp_path: Path) -> None:
@@ -161,3 +159,12 @@ def test_two_packages_of_one_module_are_refused(tmp_path: Path) -> None:
     assert "both installed" in row["reason"]
     assert row["fix"] == "pip uninstall -y zeus zeus-ml && pip install zeus"
     assert row["fix"] == report["module_clashes"][0]["fix"]
+
+
+def test_the_doctor_advises_one_of_two_that_measure_the_same(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    specs = [f"zeus,recording={recording(f, gpu()).recording}" for f in (first, second)]
+    (advice,) = doctor(specs[0], more=["--meter", specs[1]])["advice"]
+    assert advice.endswith(f"--meter {specs[0]}")

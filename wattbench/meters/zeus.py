@@ -25,6 +25,7 @@ Source: zeus 0.11.0 and 0.16.0, ``zeus/device/gpu``, ``zeus/device/cpu/rapl.py``
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -41,6 +42,7 @@ from wattbench.plugins import PluginContext, option
 
 INSTALL = "pip install 'wattbench[zeus]'; NVIDIA GPUs are read as well by --meter nvml without it."
 BOTH = "pip uninstall -y zeus zeus-ml && pip install zeus"
+PYNVML = "pip uninstall -y pynvml && pip install --force-reinstall nvidia-ml-py"
 NO_GPU = "In a container, start it with all GPUs (docker run --gpus all); without a GPU leave it."
 MODULES = ("GH200", "GB200", "GB300")
 
@@ -103,13 +105,19 @@ def installed() -> tuple[str, str]:
 
 
 def _real_gpus() -> Any:
-    """What zeus says of the GPUs here; importing it takes seconds."""
+    """What zeus says of the GPUs here; imported only now, since it is heavy."""
     try:
         from zeus.device import get_gpus
 
+        for name in list(logging.root.manager.loggerDict):
+            if name.partition(".")[0] == "zeus":  # older ones log to standard output
+                logging.getLogger(name).setLevel(logging.ERROR)
         return get_gpus()
+    except ImportError as error:  # also what zeus raises where pynvml is not NVIDIA's
+        fix = PYNVML if "pynvml" in str(error) else "pip install -U 'wattbench[zeus]'"
+        raise MeterError(f"zeus cannot be imported: {str(error).rstrip('. ')}", fix) from error
     except Exception as error:  # zeus has a class per error, and lets those of others through
-        raise MeterError(f"zeus finds no GPU: {error}", NO_GPU) from error
+        raise MeterError(f"zeus finds no GPU: {str(error).rstrip('.')}", NO_GPU) from error
 
 
 def _nvml() -> Any:
