@@ -62,6 +62,8 @@ FENCES: Mapping[str, Set[str]] = {
     "tokenizers": {"backends"},
     "pynvml": {"meters"},
     "amdsmi": {"meters"},
+    "zeus": {"meters"},
+    "codecarbon": {"meters"},
 }
 """Which units may import a third party; one that is not named here is free."""
 

@@ -88,7 +88,7 @@ def _advice(rows: list[dict[str, Any]]) -> list[str]:
     """The one thing to do next."""
     sensed = [row for row in rows if row["usable"] and _kinds(row) & {"counter", "integrated"}]
     if sensed:
-        asked = " ".join(f"--meter {row['spec']}" for row in sensed)
+        asked = " ".join(f"--meter {row['spec']}" for row in _apart(sensed))
         return [f"Measure with what is here: wattbench run WORKLOAD {asked}"]
     advice = [
         "No sensor can be read here: joules are modelled from CPU load and carry a wide interval. "
@@ -101,6 +101,18 @@ def _advice(rows: list[dict[str, Any]]) -> list[str]:
             "outside with redfish, ipmi or external."
         )
     return advice
+
+
+def _apart(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without those that measure what another one measures too: a run refuses the two of them."""
+    chosen: list[dict[str, Any]] = []
+    names: set[str] = set()
+    for row in rows:
+        own = {domain["domain"] for domain in row["domains"]}
+        if not own & names:
+            chosen.append(row)
+            names |= own
+    return chosen
 
 
 def _kinds(row: dict[str, Any]) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib.metadata
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from wattbench.testing import MemorySink
 
 LOOK_S = 1.0
 """How long a meter runs to show its update period [s]."""
+PYNVML_IS_NVIDIAS = 12
+"""First version of the package pynvml that leaves the module to nvidia-ml-py."""
 
 
 def backends() -> list[dict[str, Any]]:
@@ -126,9 +129,9 @@ def _domain(trace: Trace) -> dict[str, Any]:
 
 def module_clashes() -> list[dict[str, str]]:
     """Installed packages that take each other's module, and how to get out of it."""
-    installed = {name.lower() for name in _distributions()}
+    installed = _distributions()
     found = []
-    if {"zeus", "zeus-ml"} <= installed:
+    if {"zeus", "zeus-ml"} <= set(installed):
         found.append(
             {
                 "module": "zeus",
@@ -136,17 +139,23 @@ def module_clashes() -> list[dict[str, str]]:
                 "fix": "pip uninstall -y zeus zeus-ml && pip install zeus",
             }
         )
-    if "pynvml" in installed:
+    version = installed.get("pynvml", "")
+    if version.partition(".")[0].isdigit() and int(version.partition(".")[0]) < PYNVML_IS_NVIDIAS:
         found.append(
             {
                 "module": "pynvml",
-                "reason": "the package pynvml is not NVIDIA's, and takes the place of its module",
+                "reason": f"the package pynvml {version} is not NVIDIA's, and takes the place of "
+                "its module",
                 "fix": "pip uninstall -y pynvml && pip install --force-reinstall nvidia-ml-py",
             }
         )
     return found
 
 
-def _distributions() -> list[str]:
-    names = (found.metadata["Name"] for found in importlib.metadata.distributions())
-    return [name for name in names if name]
+def _distributions() -> dict[str, str]:
+    """Versions of the installed packages, by their names as an index spells them."""
+    found: dict[str, str] = {}
+    for each in importlib.metadata.distributions():
+        if name := each.metadata["Name"]:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), each.version)
+    return found

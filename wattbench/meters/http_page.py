@@ -2,27 +2,83 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import math
+import os
 import ssl
 from collections.abc import Mapping
-from urllib.parse import quote, urlsplit
+from ipaddress import ip_address
+from urllib.parse import SplitResult, quote, urlsplit
 
 from wattbench.core.errors import MeterError
 
 MAX_BYTES = 16 << 20
 
 
+def checked_url(url: str) -> SplitResult:
+    """The parts of a URL that can be read; its errors show no login and no query.
+
+    Raises:
+        ValueError: If it is none of http or https, or holds a login.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("url=… must be like http://HOST:PORT/PATH") from None
+    shown = f"{parts.scheme}://{parts.hostname or ''}"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"url={shown} must begin with http:// or https://")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"url={shown} must hold no login: user=… and password_env=… do")
+    return parts
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by any name of its own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def login_header(user: str, password_env: str) -> dict[str, str]:
+    """The header of a login whose password an environment variable holds.
+
+    Raises:
+        MeterError: If it does not.
+    """
+    password = os.environ.get(password_env)
+    if not password:
+        raise MeterError(
+            f"the environment variable {password_env}, for the password of {user}, is not set",
+            f"read -rs {password_env} && export {password_env}",
+        )
+    login = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {login}"}
+
+
+def refusal(error: HttpStatusError, user: str | None, password_env: str) -> MeterError:
+    """What a 401 or 403 means, and what to do about it."""
+    who = f"user {user}" if user else "a reader without a login"
+    fix = f"Name user=…, and its password in {password_env}: "
+    fix += f"read -rs {password_env} && export {password_env}"
+    return MeterError(f"{error.url} refuses {who}", fix)
+
+
 class HttpStatusError(MeterError):
     """An answer with another status than 200.
 
     Attributes:
+        url: The address, without login and query.
         status: The status.
     """
 
     def __init__(self, url: str, status: int) -> None:
         super().__init__(f"{url} answers with HTTP {status}")
+        self.url = url
         self.status = status
 
 
@@ -106,8 +162,8 @@ class PageReader:
         if self._connection is None:
             self._connection = self._connect()
         self._connection.request("GET", target, headers=self._headers)
-        response = self._connection.getresponse()
-        body = response.read(MAX_BYTES)
+        with self._connection.getresponse() as response:
+            body = response.read(MAX_BYTES)
         if response.status != 200:
             self.close()
             raise HttpStatusError(shown_url, response.status)

@@ -23,22 +23,26 @@ PowerSubsystem, PowerSupplyMetrics, Power, Sensor); DSP0266 for the protocol.
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from wattbench.core.energy import Boundary, EnergyDomain
 from wattbench.core.errors import MeterError
-from wattbench.meters.http_page import HttpStatusError, PageReader
+from wattbench.meters.http_page import (
+    HttpStatusError,
+    PageReader,
+    checked_url,
+    is_loopback,
+    login_header,
+    refusal,
+)
 from wattbench.meters.polling import Clock, PolledMeter, Reading, Source
 from wattbench.plugins import PluginContext, option
 
@@ -75,15 +79,12 @@ class RedfishOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be read, or would give a password away."""
-        parts = urlsplit(self.url)
-        shown = f"{parts.scheme}://{parts.hostname}"
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url={shown} must begin with http:// or https://")
-        if parts.username or parts.password:
-            raise ValueError(f"url={shown} must hold no login: user=… and password_env=… do")
-        if parts.scheme == "http" and not (self.insecure or _is_loopback(parts.hostname)):
+        parts = checked_url(self.url)
+        host = parts.hostname or ""
+        if parts.scheme == "http" and not (self.insecure or is_loopback(host)):
             raise ValueError(
-                f"url={shown} would carry the password in clear: use https://, or insecure=true"
+                f"url=http://{host} would carry the password in clear: use https://, "
+                "or insecure=true"
             )
         if self.ca is not None and not Path(self.ca).is_file():
             raise ValueError(f"ca={self.ca!r} is no file")
@@ -136,8 +137,7 @@ class _Service:
         self._options = options
         headers = {"Accept": "application/json"}
         if options.user is not None:
-            login = f"{options.user}:{_password(options)}".encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
+            headers |= login_header(options.user, options.password_env)
         self._reader = PageReader(
             options.url, None, options.timeout_s, headers=headers, tls=_tls(options)
         )
@@ -156,10 +156,7 @@ class _Service:
         except HttpStatusError as error:
             if error.status not in (401, 403):
                 raise
-            who = f"user {self._options.user}" if self._options.user else "a reader without a login"
-            name = self._options.password_env
-            fix = f"Name user=…, and its password in {name}: read -rs {name} && export {name}"
-            raise MeterError(f"{self._options.url} refuses {who}", fix) from error
+            raise refusal(error, self._options.user, self._options.password_env) from error
         except MeterError as error:
             if isinstance(error.__cause__, ssl.SSLError):
                 fix = "Add ca=FILE with the authority that vouches for it, or verify=false."
@@ -328,13 +325,6 @@ def _number(document: object, keys: Keys) -> float | None:
     return float(found) if isinstance(found, int | float) and found is not True else None
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _tls(options: RedfishOptions) -> ssl.SSLContext | None:
     if not options.url.startswith("https:"):
         return None
@@ -346,14 +336,3 @@ def _tls(options: RedfishOptions) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _password(options: RedfishOptions) -> str:
-    name = options.password_env
-    found = os.environ.get(name)
-    if not found:
-        raise MeterError(
-            f"the environment variable {name}, for the password of {options.user}, is not set",
-            f"read -rs {name} && export {name}",
-        )
-    return found
