@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,7 +27,7 @@ HAND_ON_S = 0.2
 class ReplayOptions:
     """Options of ``--meter replay``."""
 
-    run: str = option("latest", "the stored run; of a batch, its first run")
+    run: str = field(metadata={"help": "the stored run, or latest; of a batch, its first run"})
     db: str | None = option(None, "database it lies in; none: the usual one")
 
 
