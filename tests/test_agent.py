@@ -134,12 +134,24 @@ def test_three_ways_to_the_same_joules(tmp_path: Path) -> None:
     assert "meter_not_on_engine_host" not in codes(point)
 
 
+def test_one_gpu_under_two_names_is_charged_once(gpus: str, tmp_path: Path) -> None:
+    """Two agents on one host see the same UUID: its joules count once, and a finding says so."""
+    with emulated("h100-sxm") as (url, _), agent("--meter", gpus) as (one, _):
+        meters = (f"agent,url={one},name=a", f"agent,url={one},name=b")
+        point = run_point(tmp_path, url, *meters, duration_s=1.2)
+    watts = point["energy"]["headline"]["gross_joules"]["value"] / point["window"]["duration_s"]
+    assert watts == pytest.approx(300, rel=0.02)
+    assert "measured_twice" in codes(point)
+
+
 def test_roles_over_two_agents(gpus: str, tmp_path: Path) -> None:
     """Prefill on one host and decode on the other: their joules apart, and both charged."""
+    other = tmp_path / "other.json"
+    other.write_text(Path(gpus.partition("=")[2]).read_text().replace("GPU-0", "GPU-1"))
     with (
         emulated("h100-sxm") as (url, _),
         agent("--meter", gpus) as (first, _),
-        agent("--meter", gpus) as (second, _),
+        agent("--meter", f"nvml,recording={other}") as (second, _),
     ):
         point = run_point(
             tmp_path,

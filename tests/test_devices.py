@@ -54,10 +54,10 @@ def test_the_used_device_is_charged_and_its_neighbours_stand_apart(
     point = run(host, tmp_path)
     energy = point["energy"]
     assert energy["headline"]["devices"] == ["GPU-0"]
-    assert mean_watts(energy["headline"], point) == pytest.approx(400, rel=0.01)
+    assert mean_watts(energy["headline"], point) == pytest.approx(400, rel=0.03)
     assert energy["idle_neighbours"]["devices"] == ["GPU-1", "GPU-2"]
-    assert mean_watts(energy["idle_neighbours"], point) == pytest.approx(390, rel=0.01)
-    assert mean_watts(energy["host_total"], point) == pytest.approx(790, rel=0.01)
+    assert mean_watts(energy["idle_neighbours"], point) == pytest.approx(390, rel=0.03)
+    assert mean_watts(energy["host_total"], point) == pytest.approx(790, rel=0.03)
     per_token = point["metrics"]["energy_per_output_token_joules"]["value"]
     tokens_per_s = point["metrics"]["output_tokens_per_s"]["value"]
     assert per_token * tokens_per_s == pytest.approx(400, rel=0.02)
@@ -68,16 +68,18 @@ def test_the_used_device_is_charged_and_its_neighbours_stand_apart(
 def test_named_devices_are_taken_at_their_word(host: tuple[str, str], tmp_path: Path) -> None:
     point = run(host, tmp_path, "--devices", "GPU-1,2")
     assert point["energy"]["headline"]["devices"] == ["GPU-1", "GPU-2"]
-    assert mean_watts(point["energy"]["headline"], point) == pytest.approx(390, rel=0.01)
+    assert mean_watts(point["energy"]["headline"], point) == pytest.approx(390, rel=0.03)
+    # The engine's process ran on GPU-0, whatever was named.
+    assert "working_device_left_out" in codes(point)
 
 
 def test_roles_keep_their_joules_apart(host: tuple[str, str], tmp_path: Path) -> None:
     point = run(host, tmp_path, "--role", "prefill=0", "--role", "decode=1-2")
     roles = point["energy"]["roles"]
-    assert mean_watts(roles["prefill"], point) == pytest.approx(400, rel=0.01)
-    assert mean_watts(roles["decode"], point) == pytest.approx(390, rel=0.01)
+    assert mean_watts(roles["prefill"], point) == pytest.approx(400, rel=0.03)
+    assert mean_watts(roles["decode"], point) == pytest.approx(390, rel=0.03)
     assert point["energy"]["idle_neighbours"] is None
-    assert mean_watts(point["energy"]["headline"], point) == pytest.approx(790, rel=0.01)
+    assert mean_watts(point["energy"]["headline"], point) == pytest.approx(790, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,7 @@ def test_roles_keep_their_joules_apart(host: tuple[str, str], tmp_path: Path) ->
     [
         ("prefill", "is not ROLE=[HOST:]ID"),
         ("prefill=", "is not ROLE=[HOST:]ID"),
+        ("prefill=0,0", "is not ROLE=[HOST:]ID"),
         ("prefill=7", "device '7' is not measured"),
         ("prefill=node1:0", "device 'node1/0' is not measured"),
     ],

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from wattbench.core.energy import CounterTrace, PowerTrace
-from wattbench.core.errors import MeterError, UsageError
+from wattbench.core.errors import MeterError, OptionError, UsageError
 from wattbench.energy import measure
 from wattbench.hardware import load_profile
 from wattbench.meters.cpu_load import CpuLoadMeter, CpuLoadOptions
 from wattbench.meters.nameplate import NameplateMeter, NameplateOptions
+from wattbench.meters.redfish import RedfishOptions
 from wattbench.meters.replay import ReplayMeter, ReplayOptions
 from wattbench.metrics.domains import energy_estimate
-from wattbench.plugins import PluginContext
+from wattbench.plugins import PluginContext, parse_options, parse_spec
 from wattbench.store import connect, database_url, load_run, select_runs
 from wattbench.testing import check_meter, record_meter
 
@@ -107,6 +108,30 @@ def test_a_stored_run_plays_again(tmp_path: Path) -> None:
     engine = connect(database_url(str(database)), create=False)
     assert len(select_runs(engine, None)) == 2
     engine.dispose()
+
+
+def test_a_replay_makes_no_joule_better_than_it_was(tmp_path: Path) -> None:
+    """A nameplate that is played again is one, without idle, and said to be of another run."""
+    place = tmp_path / "x.db"
+    first = run(place, "--hardware", "cerebras-cs3", "--meter", "nameplate")
+    played = f"replay,run={first['run_ids'][0]},db={place}"
+    again = run(place, "--hardware", "cerebras-cs3", "--meter", played)
+    headline = again["energy"]["headline"]
+    assert headline["kind"] == "nameplate"
+    assert headline["net_loaded_idle_joules"]["reason"] == "nameplate_has_no_idle"
+    codes = {finding["code"] for finding in again["findings"]}
+    assert {"modelled_only", "replayed_energy"} <= codes
+    assert again["verdict"]["energy"] == "doubtful"
+
+
+def test_an_option_that_may_be_none_takes_its_choices() -> None:
+    """``boundary`` is one of a few words, or left out; both are told apart from a slip."""
+    options = parse_options(parse_spec("redfish,url=https://bmc,boundary=rack"), RedfishOptions)
+    assert options.boundary == "rack"
+    none = parse_spec("redfish,url=https://bmc,boundary=none")
+    assert parse_options(none, RedfishOptions).boundary is None
+    with pytest.raises(OptionError, match="boundary='racks' is not one of chip"):
+        parse_options(parse_spec("redfish,url=https://bmc,boundary=racks"), RedfishOptions)
 
 
 def test_a_run_without_meter_cannot_be_played(tmp_path: Path) -> None:

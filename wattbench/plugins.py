@@ -140,7 +140,7 @@ def _unknown_option(plugin: str, key: str, known: list[str]) -> str:
 
 def _typed(plugin: str, key: str, text: str, hint: Any) -> Any:
     """Convert one value; ``none`` stands for None where the option allows it."""
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         inner = [part for part in typing.get_args(hint) if part is not type(None)]
         return None if text.lower() == "none" else _typed(plugin, key, text, inner[0])
     if typing.get_origin(hint) is Literal:
@@ -177,6 +177,9 @@ def describe_options(options_class: type[Any]) -> list[dict[str, str]]:
 
 
 def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Union:
+        inner = [part for part in typing.get_args(hint) if part is not type(None)]
+        return _type_name(inner[0])
     if typing.get_origin(hint) is Literal:
         return "|".join(typing.get_args(hint))
     return re.sub(r" \| None$", "", getattr(hint, "__name__", str(hint)))

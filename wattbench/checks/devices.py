@@ -10,8 +10,10 @@ from wattbench.core.result import Finding, Severity
 from wattbench.core.run import RawRun
 from wattbench.metrics import (
     PointFacts,
+    charged_domains,
     foreign_process_ids,
     named_devices,
+    top_domains,
     working_devices,
 )
 
@@ -56,28 +58,70 @@ def _addresses(raw: RawRun) -> dict[str, str]:
 
 
 def neighbours(point: PointFacts) -> Iterator[Finding]:
-    """``idle_neighbours``: devices were measured that did not work; they are not charged."""
+    """``idle_neighbours``: devices were measured that did not work or were not named."""
     found, host = point.neighbours, point.host
     if found is None or host is None:
         return
     share = ""
     if found.gross.value is not None and host.gross.value:
-        share = f", {found.gross.value / host.gross.value:.0%} of the host's"
+        share = f" ({found.gross.value / host.gross.value:.0%} of the host's)"
     message = (
-        f"{found.name} was measured but did not do the work. Its joules are not charged{share}; "
-        f"they stand apart, and the whole host beside them."
+        f"{found.name} was measured and is not charged: its joules{share} stand apart, and those "
+        f"of the whole host beside them."
     )
     yield finding("idle_neighbours", "info", "energy", message)
 
 
-def unproven(point: PointFacts) -> Iterator[Finding]:
-    """``devices_unproven``: several devices are charged, and nobody told which of them work."""
-    raw = point.runs[0].raw
-    devices = point.headline.devices
-    if len(devices) > 1 and named_devices(raw) is None and not working_devices(raw):
+def left_out(point: PointFacts) -> Iterator[Finding]:
+    """``working_device_left_out``, ``other_boundary``, ``measured_twice``: joules beside the sum.
+
+    A device that works and is not named; domains at another boundary than the headline's, which
+    are never added to it; a device that two meters measured, of which one is charged.
+    """
+    run = point.runs[0]
+    charged = charged_domains(run.raw, run.domains)
+    working = working_devices(run.raw)
+    missed = sorted(working - {device for d in charged for device in d.domain.devices})
+    if charged and missed and named_devices(run.raw) is not None:
         message = (
-            f"All {len(devices)} devices are charged, because nothing tells which of them do the "
-            f"work. Name them with --devices if some are idle."
+            f"The engine ran on {', '.join(missed)} too, which is not among the devices that were "
+            f"named: its joules are not charged."
+        )
+        yield finding("working_device_left_out", "warning", "energy", message)
+    boundary = charged[0].domain.boundary if charged else None
+    top = top_domains(run.domains)
+    other = [d.domain for d in top if d.used and charged and d.domain.boundary != boundary]
+    if other:
+        shown = ", ".join(f"{domain.name} ({domain.boundary})" for domain in other)
+        message = (
+            f"{shown} was measured too and is not in the headline, which is of boundary "
+            f"{boundary}: joules of different boundaries are not added. Each stands under domains."
+        )
+        yield finding("other_boundary", "info", "energy", message)
+    names = {d.domain.name for d in run.domains}
+    twice = [
+        d.domain.name
+        for d in run.domains
+        if d.used and d.domain.parent not in names and d not in top
+    ]
+    if twice:
+        message = (
+            f"{', '.join(twice)} measures a device that another meter measures too; it is shown "
+            f"and not charged a second time."
+        )
+        yield finding("measured_twice", "info", "energy", message)
+
+
+def unproven(point: PointFacts) -> Iterator[Finding]:
+    """``devices_unproven``: several devices are charged, and of some nobody told if they work."""
+    raw, headline = point.runs[0].raw, point.headline
+    unknown = sorted(set(headline.devices) - working_devices(raw))
+    several = len(headline.devices) > 1 and headline.kind != "nameplate"
+    if several and unknown and named_devices(raw) is None:
+        message = (
+            f"{len(headline.devices)} devices are charged, and nothing tells whether "
+            f"{', '.join(unknown[:4])}{' …' * (len(unknown) > 4)} did any of the work. Name the "
+            f"ones that do with --devices if some are idle."
         )
         yield finding("devices_unproven", "info", "energy", message)
 

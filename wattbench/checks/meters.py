@@ -67,7 +67,8 @@ class _Watched:
             return time_s, value
         ticks = np.concatenate([[True], np.diff(value) != 0])[: len(value)]
         time_s, value = time_s[ticks], value[ticks]
-        step_s = np.maximum(np.diff(time_s), 1e-9)
+        # Of two updates that a late reader saw close together, each holds a period's energy.
+        step_s = np.maximum(np.diff(time_s), self.trace.domain.update_period_s or 1e-9)
         return time_s[1:], np.diff(value) / step_s
 
 

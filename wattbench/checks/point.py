@@ -12,10 +12,17 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from wattbench.checks.calibration import calibration
-from wattbench.checks.devices import contention, elsewhere, foreign, neighbours, unproven
+from wattbench.checks.devices import (
+    contention,
+    elsewhere,
+    foreign,
+    left_out,
+    neighbours,
+    unproven,
+)
 from wattbench.checks.finding import finding
 from wattbench.checks.meters import check_meters
-from wattbench.checks.power import alias, ignores_load, two_paths
+from wattbench.checks.power import alias, ignores_load, replayed, two_paths
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
 from wattbench.core.result import Finding, Scope, Severity, Verdict
 from wattbench.core.run import RawRun
@@ -43,12 +50,16 @@ LAG_LIMIT_S = 0.005
 TDP_RATIO = 1.1
 """Mean power over design power from which a reading is impossible."""
 
+NO_ENERGY = "No energy:"
 Check = Callable[[PointFacts], Iterator[Finding]]
 
 
 def check_point(point: PointFacts) -> tuple[Finding, ...]:
     """All findings about an operating point, the gravest first."""
     found = [finding for check in CHECKS for finding in check(point)]
+    # What the missing energy says first, the meters' own checks need not say again.
+    said = {f.code for f in found if f.message.startswith(NO_ENERGY)}
+    found = [f for f in found if f.code not in said or f.message.startswith(NO_ENERGY)]
     order: list[Severity] = ["error", "warning", "info"]
     return tuple(sorted(found, key=lambda finding: order.index(finding.severity)))
 
@@ -232,11 +243,11 @@ def _energy_unknown(point: PointFacts) -> Iterator[Finding]:
     for run in point.runs:
         if isinstance(run.headline, Unmeasured) and run.headline.reason not in seen:
             seen.add(run.headline.reason)
-            message = f"No energy: {run.headline.message}."
+            message = f"{NO_ENERGY} {run.headline.message}."
             yield finding(run.headline.reason, "error", "energy", message)
     reason = point.headline.gross.reason
     if reason is not None and reason not in seen:
-        message = f"No energy: the repeats cannot be pooled ({reason})."
+        message = f"{NO_ENERGY} the repeats cannot be pooled ({reason})."
         yield finding(reason, "error", "energy", message)
 
 
@@ -316,6 +327,7 @@ CHECKS: tuple[Check, ...] = (
     _meter_failed,
     elsewhere,
     neighbours,
+    left_out,
     unproven,
     foreign,
     contention,
@@ -326,6 +338,7 @@ CHECKS: tuple[Check, ...] = (
     ignores_load,
     _no_idle,
     two_paths,
+    replayed,
     calibration,
     check_meters,
 )

@@ -8,7 +8,7 @@ from wattbench.checks.finding import finding
 from wattbench.core.energy import EnergyDomain, EnergyMeasurement
 from wattbench.core.result import Finding
 from wattbench.energy.aliasing import AliasRisk, alias_risk
-from wattbench.metrics import PointFacts, load_periods_s
+from wattbench.metrics import PointFacts, charged_domains, load_periods_s
 from wattbench.metrics.domain_energy import DomainEnergy
 
 IDLE_SHARE = 0.03
@@ -22,10 +22,10 @@ RESIDUAL_FRACTION = 0.05
 def alias(point: PointFacts) -> Iterator[Finding]:
     """``alias_risk``: a sensor that looks at part of the time is in step with the load."""
     for run in point.runs:
-        for found in run.domains:
+        for found in charged_domains(run.raw, run.domains):
             domain, gross = found.domain, found.gross
             share, period_s = domain.coverage_fraction, domain.update_period_s
-            if not found.used or run.window is None or share == 1.0 or period_s is None:
+            if run.window is None or share == 1.0 or period_s is None:
                 continue
             duration_s = run.window.duration_s
             risks = [
@@ -66,6 +66,17 @@ def ignores_load(point: PointFacts) -> Iterator[Finding]:
             f"may watch another device than the one that works."
         )
         yield finding("power_ignores_load", "error", "energy", message)
+
+
+def replayed(point: PointFacts) -> Iterator[Finding]:
+    """``replayed_energy``: the joules were measured in another run, not in this one."""
+    for run in point.runs:
+        if any(d.domain.meter == "replay" for d in charged_domains(run.raw, run.domains)):
+            message = (
+                "The joules are those of another run, played again: they say nothing of this load."
+            )
+            yield finding("replayed_energy", "warning", "energy", message)
+            return
 
 
 def two_paths(point: PointFacts) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import os
 from typing import Any
 
@@ -66,6 +67,8 @@ def command(*, meters: tuple[str, ...], host: str, port: int, token_env: str, **
             f"--host {host} is open to the network and there is no token; set one first: "
             f"export {token_env}=$(openssl rand -hex 16)"
         )
+    if not math.isfinite(asked["skew_s"]):
+        raise UsageError(f"--skew-s {asked['skew_s']} is no time")
     if (asked["tls_cert"] is None) != (asked["tls_key"] is None):
         raise UsageError("--tls-cert and --tls-key belong together")
     context = PluginContext(hardware=None, seed=0)

@@ -26,11 +26,15 @@ def roles(
         role, equals, places = text.partition("=")
         host, colon, ids = places.rpartition(":")
         named = [device for part in ids.split(",") for device in _span(part.strip())]
-        if not (equals and role.isidentifier() and all(named)):
+        once = len(set(named)) == len(named)
+        if not (equals and role.isidentifier() and all(named) and once):
             raise click.BadParameter(
                 f"{text!r} is not ROLE=[HOST:]ID,… such as prefill=node1:0-3 or decode=4,5"
             )
         where = f"{host}/" if colon else ""
+        taken = {device for others in found.values() for device in others}
+        if twice := [device for device in named if f"{where}{device}" in taken]:
+            raise click.BadParameter(f"{text!r}: device {twice[0]} has a role already")
         found[role] = found.get(role, ()) + tuple(f"{where}{device}" for device in named)
     return found
 

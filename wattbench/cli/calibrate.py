@@ -109,15 +109,21 @@ def _fitted(runs: Sequence[RawRun], wall: str, meters: str | None) -> tuple[Wall
     first, chosen = _domains(facts[0], wall, names)
     gathered: dict[str, list[tuple[float, float, float, float]]] = {}
     for run in facts:
-        if _domains(run, wall, [domain.name for domain in chosen])[1] != chosen:
+        found = _domains(run, wall, [domain.name for domain in chosen])[1]
+        # What a meter found out of its sensor, such as the update period, differs a little.
+        if [_identity(domain) for domain in found] != [_identity(domain) for domain in chosen]:
             raise UsageError(
                 f"run {run.raw.record.run_id} measured other devices than "
                 f"{facts[0].raw.record.run_id}; a calibration is of one machine"
             )
-        for label, found in _observations(run, wall, [domain.name for domain in chosen]):
-            gathered.setdefault(label, []).append(found)
+        for label, seen in _observations(run, wall, [domain.name for domain in chosen]):
+            gathered.setdefault(label, []).append(seen)
     levels = [_level(label, found) for label, found in gathered.items()]
     return fit_wall(levels, chosen, first), levels
+
+
+def _identity(domain: EnergyDomain) -> tuple[object, ...]:
+    return domain.name, domain.devices, domain.boundary, domain.quantity, domain.host
 
 
 def _domains(

@@ -41,6 +41,7 @@ def command(*, meters: tuple[str, ...], characterise: bool, as_json: bool) -> No
 
     Each meter is started for a moment: what it measures, how often that is new and what a read
     costs are measured here and now. A meter that does not work says why, and the line that helps.
+    With --meter the exit code is 1 unless all of them work.
 
     \b
     Examples:
@@ -71,12 +72,14 @@ def command(*, meters: tuple[str, ...], characterise: bool, as_json: bool) -> No
         "backends": [] if meters else examine.backends(),
         "meters": rows,
         "module_clashes": examine.module_clashes(),
-        "advice": _advice(rows),
+        "advice": _advice(rows, asked=bool(meters)),
     }
     if as_json:
         click.echo(json.dumps(report, allow_nan=False))
     else:
         _print(report)
+    if meters and not all(row["usable"] for row in rows):
+        raise SystemExit(1)
 
 
 def _in_container() -> bool:
@@ -84,12 +87,17 @@ def _in_container() -> bool:
     return any(Path(mark).exists() for mark in marks) or "KUBERNETES_SERVICE_HOST" in os.environ
 
 
-def _advice(rows: list[dict[str, Any]]) -> list[str]:
+def _advice(rows: list[dict[str, Any]], *, asked: bool) -> list[str]:
     """The one thing to do next."""
     sensed = [row for row in rows if row["usable"] and _kinds(row) & {"counter", "integrated"}]
     if sensed:
-        asked = " ".join(f"--meter {row['spec']}" for row in _apart(sensed))
-        return [f"Measure with what is here: wattbench run WORKLOAD {asked}"]
+        meters = " ".join(f"--meter {row['spec']}" for row in _apart(sensed))
+        return [f"Measure with what is here: wattbench run WORKLOAD {meters}"]
+    if asked:
+        usable = [row["spec"] for row in rows if row["usable"]]
+        if usable:
+            return [f"No sensor among them, but usable: {', '.join(usable)}."]
+        return ["None of them can be used as it was given; see above for each."]
     advice = [
         "No sensor can be read here: joules are modelled from CPU load and carry a wide interval. "
         "With the package's design power they get narrower: --meter cpu-load,tdp_watts=WATTS."

@@ -20,6 +20,7 @@ COMMANDS = {
     "check": "May the numbers of a stored run be trusted? Verdicts and findings from raw samples.",
     "attach": "Add the log of another meter to stored runs, on their clock.",
     "calibrate": "Fit a wall meter to the meters of the devices, over stored runs.",
+    "detach": "Take an attached log out of a stored run again.",
     "plot": "Draw stored runs.",
     "emulate": "Serve an emulated machine: OpenAI API, Prometheus metrics, and its exact truth.",
     "agent": "Stream this host's meters to a load generator on another machine.",

@@ -113,6 +113,8 @@ def settings(request: Request) -> list[Setting]:
         UsageError: If a name, a file, a swept key or an option means nothing.
         WattbenchError: If a backend or a meter cannot work here.
     """
+    if request.devices is not None and request.roles:
+        raise UsageError("--devices and --role exclude each other: roles name the devices already")
     keys = list(request.sweep)
     combinations = list(itertools.product(*(request.sweep[key] for key in keys)))
     found = [_setting(request, dict(zip(keys, values, strict=True))) for values in combinations]

@@ -188,7 +188,8 @@ def _demand_one_peak(grid_s: FloatArray, r2: FloatArray, highest: float, offset_
         raise NotAligned(
             "ambiguous",
             f"the log fits at {offset_s:+.1f} s (r² {highest:.2f}) and nearly as well at "
-            f"{rival_s:+.1f} s (r² {rest.max():.2f}): the load repeats",
+            f"{rival_s:+.1f} s (r² {rest.max():.2f}): the load repeats. Cut the log to the run "
+            f"and a few seconds around it, or align by the clocks",
         )
 
 

@@ -164,13 +164,12 @@ class AgentMeter:
             raise MeterError(f"agent at {self._options.url}: {self._error}")
 
     async def _connect(self) -> None:
-        token = os.environ.get(self._options.token_env)
+        token = (os.environ.get(self._options.token_env) or "").strip()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         url = self._options.url.rstrip("/") + PATH
         start = f"Start one on the measured host: wattbench agent --port {urlsplit(url).port}"
         try:
-            ca = self._options.ca
-            secure = ssl.create_default_context(cafile=ca) if url.startswith("https") else True
+            secure = self._tls() if url.startswith("https") else True
             self._socket = socket = await self._session.ws_connect(
                 url, headers=headers, ssl=secure, heartbeat=10.0, max_msg_size=1 << 24
             )
@@ -183,6 +182,16 @@ class AgentMeter:
                 ) from error
             message = f"{self._options.url} answers with HTTP {error.status}: that is no agent"
             raise MeterError(message, start) from error
+        except aiohttp.ClientSSLError as error:
+            raise MeterError(
+                f"the certificate of {self._options.url} is not trusted: {error}",
+                "Name its authority, or the certificate itself: ca=FILE.",
+            ) from error
+        except aiohttp.ServerDisconnectedError as error:
+            raise MeterError(
+                f"{self._options.url} hangs up",
+                "An agent with TLS is reached by https://.",
+            ) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise MeterError(f"no agent answers at {self._options.url}: {why}", start) from error
@@ -197,6 +206,13 @@ class AgentMeter:
         self._same_machine = hello.get("machine") == machine_id()
         address = urlsplit(self._options.url).hostname
         self._sink.note("agent", host=self._host, address=address, hostname=hello.get("host"))
+
+    def _tls(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self._options.ca)
+        except (OSError, ssl.SSLError) as error:
+            reason = f"ca={self._options.ca} cannot be read as certificates: {error}"
+            raise MeterError(reason, "Name a PEM file.") from error
 
     async def _compare_clocks(self) -> None:
         assert self._socket is not None

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from wattbench.core.errors import UsageError
 
 NOT_SUPPORTED, BUSY = 2, 30
@@ -59,6 +61,11 @@ class RecordedAmdsmi:
             recording = json.loads(path.read_text())
             for device in recording["devices"]:
                 rows = {name: len(column) for name, column in device["trace"].items()}
+                columns = {name: np.array(c, float) for name, c in device["trace"].items()}
+                if not all(np.isfinite(column).all() for column in columns.values()):
+                    raise ValueError("a trace has values that are no numbers")
+                if (np.diff(columns["time_s"]) <= 0).any():
+                    raise ValueError("time_s of a trace must rise")
                 if len(set(rows.values())) != 1 or not rows.get("time_s"):
                     raise ValueError(f"columns of a trace differ in length: {rows}")
                 _ = device["uuid"]

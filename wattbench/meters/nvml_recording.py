@@ -26,6 +26,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from wattbench.core.errors import UsageError
 
 NOT_SUPPORTED, NOT_FOUND, GPU_IS_LOST = 3, 6, 15
@@ -89,6 +91,11 @@ class RecordedNvml:
             recording = json.loads(path.read_text())
             for device in recording["devices"]:
                 rows = {name: len(column) for name, column in device["trace"].items()}
+                columns = {name: np.array(c, float) for name, c in device["trace"].items()}
+                if not all(np.isfinite(column).all() for column in columns.values()):
+                    raise ValueError("a trace has values that are no numbers")
+                if (np.diff(columns["time_s"]) <= 0).any():
+                    raise ValueError("time_s of a trace must rise")
                 if len(set(rows.values())) != 1 or not rows.get("time_s"):
                     raise ValueError(f"columns of a trace differ in length: {rows}")
                 _ = device["uuid"], device["name"]

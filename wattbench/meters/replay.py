@@ -1,8 +1,8 @@
 """The meters of a stored run, played again: each sample comes when it came then.
 
 For trying out an analysis, a display or a policy on a real trace without the machine. The joules
-are those of another run, so they are of kind ``reported``, whatever they were; beyond the end of
-the stored run there is no sample, and so no energy.
+are those of another run, so their kind is ``reported`` at best, and a finding says so; beyond the
+end of the stored run there is no sample, and so no energy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from wattbench.core.energy import CounterTrace, EnergyDomain, FloatArray, Trace
+from wattbench.core.energy import CounterTrace, EnergyDomain, FloatArray, Trace, worst_kind
 from wattbench.core.errors import MeterError
 from wattbench.core.protocols import TraceSink
 from wattbench.plugins import PluginContext, option
@@ -93,7 +93,7 @@ class _Played:
         self.domain: EnergyDomain = replace(
             trace.domain,
             meter="replay",
-            kind="reported",
+            kind=worst_kind(["reported", trace.domain.kind]),
             method=f"replay of run {run_id}: {trace.domain.method}",
             on_client_host=False,
             interpolation="linear" if counter else trace.domain.interpolation,

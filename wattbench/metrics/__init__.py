@@ -2,6 +2,7 @@
 
 from wattbench.metrics.calibrated import calibration_of
 from wattbench.metrics.devices import (
+    ATTACHED,
     foreign_process_ids,
     named_devices,
     watched_devices,
@@ -10,7 +11,7 @@ from wattbench.metrics.devices import (
 from wattbench.metrics.domain_energy import load_periods_s, power_limit_watts
 from wattbench.metrics.domains import PooledDomain, pooled_energy
 from wattbench.metrics.point import PointFacts, point_facts
-from wattbench.metrics.run import RunFacts, run_facts
+from wattbench.metrics.run import RunFacts, charged_domains, run_facts, top_domains
 from wattbench.metrics.table import (
     LATENCIES,
     METRICS,
@@ -23,6 +24,7 @@ from wattbench.metrics.table import (
 from wattbench.metrics.window import RequestLog, Totals, Window, pooled
 
 __all__ = [
+    "ATTACHED",
     "LATENCIES",
     "METRICS",
     "QUANTILES",
@@ -37,6 +39,7 @@ __all__ = [
     "Totals",
     "Window",
     "calibration_of",
+    "charged_domains",
     "foreign_process_ids",
     "load_periods_s",
     "named_devices",
@@ -45,6 +48,7 @@ __all__ = [
     "pooled_energy",
     "power_limit_watts",
     "run_facts",
+    "top_domains",
     "watched_devices",
     "working_devices",
 ]

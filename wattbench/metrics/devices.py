@@ -12,16 +12,30 @@ from collections.abc import Iterator
 from wattbench.core.energy import EnergyDomain
 from wattbench.core.run import Event, RawRun
 
+ATTACHED = "attached"
+"""Meter of a log that was added to a stored run."""
+
 
 def is_used(raw: RawRun, domain: EnergyDomain) -> bool:
     """Whether a domain's devices are charged for the work."""
     named = named_devices(raw)
     if named is not None:
         return any(domain.covers(device) for device in named)
+    if domain.meter == ATTACHED and _measured_meanwhile(raw, domain):
+        return False
     watched, working = watched_devices(raw), working_devices(raw)
     if not working or not watched.intersection(domain.devices):
         return True
     return bool(working.intersection(domain.devices))
+
+
+def _measured_meanwhile(raw: RawRun, attached: EnergyDomain) -> bool:
+    """Whether the run had a meter of its own at the boundary of a log that was added later.
+
+    What the run concluded stays as it was; the log stands beside it.
+    """
+    own = [trace.domain for trace in raw.traces if trace.domain.meter != ATTACHED]
+    return any(domain.boundary == attached.boundary for domain in own)
 
 
 def named_devices(raw: RawRun) -> tuple[str, ...] | None:

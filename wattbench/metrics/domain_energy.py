@@ -168,7 +168,8 @@ def _idle(trace: Trace, start_s: float, end_s: float) -> EnergyMeasurement | Unm
     Their scatter is how well idle power is known; it joins the edge error. The last readings
     of the stretch may hold the first of the load, so a little is left out at both ends.
     """
-    reach_s = (trace.domain.update_period_s or 0.0) + (trace.domain.averaging_window_s or 0.0)
+    period_s = trace.domain.update_period_s or _spacing_s(trace)
+    reach_s = period_s + (trace.domain.averaging_window_s or 0.0)
     margin_s = min(reach_s, (end_s - start_s) / 4)
     start_s, end_s = start_s + margin_s, end_s - margin_s
     whole = measured_energy(trace, start_s, end_s)
@@ -183,6 +184,11 @@ def _idle(trace: Trace, start_s: float, end_s: float) -> EnergyMeasurement | Unm
         return Unmeasured(reason="idle_not_stable", message=message)
     scatter_joules = float(np.std(watts, ddof=1) / np.sqrt(IDLE_PARTS)) * whole.duration_s
     return replace(whole, edge_joules=float(np.hypot(whole.edge_joules, scatter_joules)))
+
+
+def _spacing_s(trace: Trace) -> float:
+    """Median time between two samples of a sensor whose update period nobody told [s]."""
+    return float(np.median(np.diff(trace.time_s))) if len(trace.time_s) > 2 else 0.0
 
 
 def measured_energy(trace: Trace, start_s: float, end_s: float) -> EnergyMeasurement | Unmeasured:

@@ -174,10 +174,11 @@ def _summed(
     loaded = _net(energy, pooled_energy(_sums([[d.idle for d in group] for group in chosen])))
     deep = _net(energy, pooled_energy(_sums([[d.deep_idle for d in group] for group in chosen])))
     known = energy if isinstance(energy, EnergyMeasurement) else None
+    members = chosen[0] if chosen else []
     return PooledDomain(
         domain=first,
-        name="+".join(known.domains) if known else first.name if first else None,
-        devices=known.devices if known else first.devices if first else (),
+        name="+".join(d.domain.name for d in members) or None,
+        devices=tuple(device for d in members for device in d.domain.devices),
         used=used,
         kind=known.kind if known else first.kind if first else None,
         method=known.method if known else first.method if first else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -39,6 +40,8 @@ from wattbench.metrics.window import RequestLog, Totals, Window
 
 PHASE_S = 0.5
 """Length of the windows from which prefill and decode are told apart [s]."""
+UUID = re.compile(r"^GPU-|^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-")
+"""Names of devices that no other device has, on whatever host."""
 PARTS = 10
 """A single run is cut into this many parts to see how much its ratios scatter."""
 
@@ -145,9 +148,26 @@ def charged_domains(raw: RawRun, domains: tuple[DomainEnergy, ...]) -> list[Doma
 
 
 def top_domains(domains: Sequence[DomainEnergy]) -> list[DomainEnergy]:
-    """The domains that are inside no other one."""
+    """The domains that are inside no other one, each device at each boundary once.
+
+    What two meters say of one device is charged once: by the better kind, then by the first.
+    """
     names = {d.domain.name for d in domains}
-    return [d for d in domains if d.domain.parent not in names]
+    top = [d for d in domains if d.domain.parent not in names]
+    chosen: list[DomainEnergy] = []
+    taken: set[tuple[str, str, str | None]] = set()
+    for one in sorted(top, key=lambda d: KINDS.index(d.domain.kind)):
+        keys = {_place(one, device) for device in one.domain.devices}
+        if not keys & taken:
+            taken |= keys
+            chosen.append(one)
+    return [d for d in top if d in chosen]
+
+
+def _place(found: DomainEnergy, device: str) -> tuple[str, str, str | None]:
+    """What a device is known by: a UUID is one of its kind, any other name one of its host's."""
+    host = None if UUID.search(device) else found.domain.host
+    return found.domain.boundary, device, host
 
 
 def _headline(charged: list[DomainEnergy]) -> EnergyMeasurement | Unmeasured:

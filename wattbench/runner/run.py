@@ -68,7 +68,8 @@ class _TraceSink:
     def declare(self, domain: EnergyDomain) -> None:
         if domain.name in self._domains:
             raise MeterError(
-                f"two meters measure a domain called {domain.name!r}; drop one of the --meter"
+                f"two meters measure a domain called {domain.name!r}: drop one of the --meter, or "
+                f"tell agents apart with name=…"
             )
         self._domains[domain.name] = domain
         self._sink.domain(self._run_id, domain)

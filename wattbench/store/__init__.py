@@ -10,7 +10,7 @@ from wattbench.store.calibrations import (
 )
 from wattbench.store.database import check_place, connect, database_url, show_url
 from wattbench.store.reader import RunSummary, load_run, select_runs
-from wattbench.store.writer import StoreWriter, add_traces
+from wattbench.store.writer import StoreWriter, add_traces, remove_domain
 
 __all__ = [
     "URL",
@@ -24,6 +24,7 @@ __all__ = [
     "list_calibrations",
     "load_calibration",
     "load_run",
+    "remove_domain",
     "save_calibration",
     "select_runs",
     "show_url",

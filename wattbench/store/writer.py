@@ -197,6 +197,22 @@ def add_traces(
         raise store_error(error) from error
 
 
+def remove_domain(engine: sa.Engine, run_id: str, name: str, event: Event) -> None:
+    """Take a domain and its samples out of a run that has ended, and keep the event that says so.
+
+    Raises:
+        StoreError: If the database cannot be written.
+    """
+    try:
+        with engine.begin() as connection:
+            for table in (schema.trace_blocks, schema.domains):
+                of_run = sa.and_(table.c.run_id == run_id, table.c.domain == name)
+                connection.execute(sa.delete(table).where(of_run))
+            connection.execute(sa.insert(schema.events), _event_row(run_id, event))
+    except sa.exc.SQLAlchemyError as error:
+        raise store_error(error) from error
+
+
 def _domain_row(run_id: str, domain: EnergyDomain) -> dict[str, Any]:
     row = dataclasses.asdict(domain) | {"run_id": run_id, "domain": domain.name}
     row["devices"] = list(domain.devices)
