@@ -30,6 +30,6 @@ def doctor(meter: str, *places: str, more: Sequence[str] = ()) -> dict[str, Any]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=90, env=environment
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 1), done.stderr  # 1: the meter does not work, as may be meant
     report: dict[str, Any] = json.loads(done.stdout)
     return report
