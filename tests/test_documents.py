@@ -15,9 +15,18 @@ from pydantic import BaseModel, ValidationError
 from wattbench.core.errors import DocumentError
 from wattbench.documents import find_document, load_document
 from wattbench.hardware import load_profile, profile_names
-from wattbench.workload import ClosedLoop, OpenLoop, Workload, load_workload, workload_names
+from wattbench.workload import (
+    ClosedLoop,
+    OpenLoop,
+    Workload,
+    arrivals,
+    lengths,
+    load_workload,
+    workload_names,
+)
 from wattbench.workload import format as workload_format
-from wattbench.workload.format import Lognormal, SessionShape
+from wattbench.workload.format import SessionShape
+from wattbench.workload.lengths import Lognormal
 
 ROOT = Path(__file__).parent.parent
 LINES = {
@@ -243,7 +252,8 @@ def page() -> str:
 
 
 def models() -> list[type[BaseModel]]:
-    found = [each for each in vars(workload_format).values() if isinstance(each, type)]
+    modules = (workload_format, arrivals, lengths)
+    found = [each for m in modules for each in vars(m).values() if isinstance(each, type)]
     return [each for each in found if issubclass(each, BaseModel) and each.model_fields]
 
 

@@ -117,8 +117,8 @@ UNITLESS: Mapping[str, Set[str]] = {
     },
     "the parameter of a distribution, as its formula names it": {
         "stats.Spread.scale",
-        "workload.format.Lognormal.median",
-        "workload.format.Lognormal.sigma",
+        "workload.lengths.Lognormal.median",
+        "workload.lengths.Lognormal.sigma",
     },
     "the unit is the metric's": {
         "metrics.table.MetricSpec.of",

@@ -1,8 +1,7 @@
 """Workload files, sessions and arrivals."""
 
+from wattbench.workload.arrivals import ClosedLoop, OpenLoop
 from wattbench.workload.format import (
-    ClosedLoop,
-    OpenLoop,
     ServiceLevel,
     Workload,
     load_workload,

@@ -2,135 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from wattbench.core.errors import UsageError, did_you_mean
 from wattbench.core.slo import parse_slo
 from wattbench.documents import Document, find_document, load_document, shipped_names
+from wattbench.workload.arrivals import ClosedLoop, OpenLoop
+from wattbench.workload.lengths import (
+    MAX_LENGTH_TOKENS,
+    MAX_REQUESTS,
+    MAX_SEED,
+    MAX_TURNS,
+    Distribution,
+    Duration,
+    Fixed,
+    Lognormal,
+    PositiveDuration,
+    Uniform,
+    Whole,
+)
 
 FOLDER = "workloads"
-MAX_LENGTH_TOKENS = 10**7
-MAX_TURNS = 10**5
-MAX_DURATION_S = 1e7
-MAX_RATE_PER_S = 1e6
-MIN_RATE_PER_S = 1e-7
-MAX_USERS = 100_000
-MAX_REQUESTS = 10**9
-MAX_SIGMA = 5.0
-MAX_SEED = 2**63 - 1
-"""What is beyond is a slip of the pen: no engine takes it, and some of it overflows in a run."""
-
-
-def _number(value: Any) -> Any:
-    """YAML's booleans and texts are no numbers, though Python and pydantic take them for some."""
-    if isinstance(value, bool | str | bytes):
-        raise ValueError("must be a number")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_number)]
-Real = Annotated[float, BeforeValidator(_number)]
-Length = Annotated[Whole, Field(ge=1, le=MAX_LENGTH_TOKENS)]
-Users = Annotated[Whole, Field(ge=1, le=MAX_USERS)]
-Duration = Annotated[Real, Field(ge=0, le=MAX_DURATION_S)]
-PositiveDuration = Annotated[Real, Field(gt=0, le=MAX_DURATION_S)]
-Rate = Annotated[Real, Field(ge=MIN_RATE_PER_S, le=MAX_RATE_PER_S)]
-
-
-class Fixed(Document):
-    """Always the same length."""
-
-    kind: Literal["fixed"] = "fixed"
-    value: Length
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """One length."""
-        return self.value
-
-
-class Uniform(Document):
-    """Every length from ``low`` to ``high`` equally likely, both included."""
-
-    kind: Literal["uniform"]
-    low: Length
-    high: Length
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Uniform:
-        if self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}")
-        return self
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """One length."""
-        return int(rng.integers(self.low, self.high, endpoint=True))
-
-
-class Lognormal(Document):
-    """Most lengths short, a few long: ``median · exp(sigma · N(0, 1))``, kept in the range."""
-
-    kind: Literal["lognormal"]
-    median: Annotated[Real, Field(gt=0, le=MAX_LENGTH_TOKENS)]
-    sigma: Annotated[Real, Field(ge=0, le=MAX_SIGMA)]
-    low: Length = 1
-    high: Length
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Lognormal:
-        if self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}")
-        return self
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """One length."""
-        drawn = self.median * float(rng.lognormal(0.0, self.sigma))
-        return round(min(max(drawn, self.low), self.high))
-
-
-def _spelled_out(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return {"kind": "fixed", "value": value}
-    if isinstance(value, dict) and "kind" not in value:
-        raise ValueError("needs the key kind: fixed, uniform or lognormal")
-    if not isinstance(value, dict | Document):
-        raise ValueError("must be a whole number, or a mapping with kind")
-    return value
-
-
-Distribution = Annotated[
-    Fixed | Uniform | Lognormal, Field(discriminator="kind"), BeforeValidator(_spelled_out)
-]
-"""A length: a whole number, or a mapping with ``kind``."""
 
 
 def _few(turns: Fixed | Uniform | Lognormal) -> Fixed | Uniform | Lognormal:
     if (turns.value if isinstance(turns, Fixed) else turns.high) > MAX_TURNS:
         raise ValueError(f"at most {MAX_TURNS} turns")
     return turns
-
-
-def _listed(value: Any) -> Any:
-    """One number stands for a list of one."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return (value,)
-    if not isinstance(value, list | tuple):
-        raise ValueError("must be a list of numbers such as [1, 4]")
-    return value
-
-
-def _points(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not values:
-        raise ValueError("needs at least one value")
-    if len(set(values)) < len(values):
-        raise ValueError("each value once")
-    return values
-
-
-_OPERATING_POINTS = (BeforeValidator(_listed), AfterValidator(_points))
 
 
 class SessionShape(Document):
@@ -141,33 +42,15 @@ class SessionShape(Document):
         input_tokens: New text of a turn [tokens].
         output_tokens: Answer of a turn [tokens].
         think_time_s: Pause of the user between an answer and the next question [s].
+        shared_prefix_tokens: System message before every conversation, the same for all sessions
+            of a run [tokens]; 0: none.
     """
 
     turns: Annotated[Distribution, AfterValidator(_few)] = Fixed(value=1)
     input_tokens: Distribution
     output_tokens: Distribution
     think_time_s: Duration = 0.0
-
-
-class ClosedLoop(Document):
-    """A fixed number of users, each sending the next request when the last is answered."""
-
-    kind: Literal["closed"]
-    concurrency: Annotated[tuple[Users, ...], *_OPERATING_POINTS] = (1,)
-
-
-class OpenLoop(Document):
-    """Sessions arrive by the clock, whether or not the engine keeps up.
-
-    Attributes:
-        kind: ``constant`` gaps, or a ``poisson`` process.
-        rate_per_s: Sessions per second, one operating point each.
-        max_concurrency: Slots; an arrival without a slot waits, and the wait counts as latency.
-    """
-
-    kind: Literal["constant", "poisson"]
-    rate_per_s: Annotated[tuple[Rate, ...], *_OPERATING_POINTS]
-    max_concurrency: Users | None = None
+    shared_prefix_tokens: Annotated[Whole, Field(ge=0, le=MAX_LENGTH_TOKENS)] = 0
 
 
 class Warmup(Document):
