@@ -119,6 +119,8 @@ UNITLESS: Mapping[str, Set[str]] = {
         "stats.Spread.scale",
         "workload.lengths.Lognormal.median",
         "workload.lengths.Lognormal.sigma",
+        "workload.arrivals.GammaLoop.burstiness",
+        "workload.arrivals.TraceLoop.time_scale",
     },
     "the unit is the metric's": {
         "metrics.table.MetricSpec.of",

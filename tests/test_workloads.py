@@ -9,12 +9,24 @@ import sqlalchemy as sa
 from emulation import emulated_run
 
 from wattbench.core.load import InferenceRequest
-from wattbench.workload import ClosedLoop, load_workload, sessions, with_value, workload_names
-from wattbench.workload.format import SessionShape
+from wattbench.workload import (
+    ClosedLoop,
+    Workload,
+    load_workload,
+    sessions,
+    with_value,
+    workload_names,
+)
 
 
-def first_requests(shape: SessionShape, seed: int, count: int) -> list[InferenceRequest]:
-    drawn = itertools.islice(sessions(shape, seed), count)
+def synthetic(**session: object) -> Workload:
+    lengths = {"input_tokens": 30, "output_tokens": 5}
+    changes = {"session": lengths | session, "arrivals": {"kind": "closed"}}
+    return Workload.model_validate(load_workload("quickstart").model_dump() | changes)
+
+
+def first_requests(workload: Workload, seed: int, count: int) -> list[InferenceRequest]:
+    drawn = itertools.islice(sessions(workload, seed), count)
     return [session.request(0, 0, (), ignore_eos=True) for session in drawn]
 
 
@@ -51,19 +63,17 @@ def test_shipped_workloads_are_known_and_described() -> None:
 
 def test_shared_prefix_is_one_text_per_run() -> None:
     """All sessions of a run begin with the same system message, those of another run do not."""
-    shape = SessionShape.model_validate(
-        {"input_tokens": 30, "output_tokens": 5, "turns": 2, "shared_prefix_tokens": 100}
-    )
-    requests = first_requests(shape, 7, 20)
+    workload = synthetic(turns=2, shared_prefix_tokens=100)
+    requests = first_requests(workload, 7, 20)
     prefixes = {request.messages[0] for request in requests}
     (prefix,) = prefixes
     assert (prefix.role, prefix.tokens, prefix.text) == ("system", 100, None)
     assert requests[0].synthetic_input_tokens == 130
-    assert first_requests(shape, 8, 1)[0].messages[0].seed != prefix.seed
-    session = next(sessions(shape, 7))
+    assert first_requests(workload, 8, 1)[0].messages[0].seed != prefix.seed
+    session = next(sessions(workload, 7))
     second = session.request(1, 1, requests[0].messages, ignore_eos=True)
     assert [message.role for message in second.messages] == ["system", "user", "user"]
-    plain = shape.model_copy(update={"shared_prefix_tokens": 0})
+    plain = synthetic(turns=2)
     assert [r.messages[-1] for r in first_requests(plain, 7, 20)] == [
         r.messages[-1] for r in requests
     ]
@@ -71,6 +81,6 @@ def test_shared_prefix_is_one_text_per_run() -> None:
 
 def test_no_prompt_is_sent_twice() -> None:
     """Prompts of different sessions differ, so a warm-up cannot prime what is measured."""
-    shape = SessionShape.model_validate({"input_tokens": 30, "output_tokens": 5})
-    seeds = [request.messages[0].seed for request in first_requests(shape, 7, 500)]
+    requests = first_requests(synthetic(), 7, 500)
+    seeds = [request.messages[0].seed for request in requests]
     assert len(set(seeds)) == 500

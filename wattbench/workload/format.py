@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from wattbench.core.errors import UsageError, did_you_mean
 from wattbench.core.slo import parse_slo
 from wattbench.documents import Document, find_document, load_document, shipped_names
-from wattbench.workload.arrivals import ClosedLoop, OpenLoop
+from wattbench.workload.arrivals import Arrivals, Ramp, TraceLoop
+from wattbench.workload.files import folder_of
 from wattbench.workload.lengths import (
     MAX_LENGTH_TOKENS,
     MAX_REQUESTS,
@@ -24,6 +35,7 @@ from wattbench.workload.lengths import (
     Uniform,
     Whole,
 )
+from wattbench.workload.prompts import PromptFile
 
 FOLDER = "workloads"
 
@@ -34,23 +46,51 @@ def _few(turns: Fixed | Uniform | Lognormal) -> Fixed | Uniform | Lognormal:
     return turns
 
 
+def _named_file(value: Any) -> Any:
+    """A path stands for a file of that path."""
+    return {"file": value} if isinstance(value, str) else value
+
+
 class SessionShape(Document):
-    """One user's visit: turns, and the lengths of each.
+    """One user's visit: turns, and the lengths or the texts of each.
 
     Attributes:
         turns: Questions asked, one after the other; each carries the conversation so far.
-        input_tokens: New text of a turn [tokens].
-        output_tokens: Answer of a turn [tokens].
+        input_tokens: New text of a turn [tokens]; None if prompts or a trace say.
+        output_tokens: Answer of a turn [tokens]; None if prompts or a trace say.
         think_time_s: Pause of the user between an answer and the next question [s].
         shared_prefix_tokens: System message before every conversation, the same for all sessions
             of a run [tokens]; 0: none.
+        prompts: Texts to send in place of synthetic ones.
     """
 
     turns: Annotated[Distribution, AfterValidator(_few)] = Fixed(value=1)
-    input_tokens: Distribution
-    output_tokens: Distribution
+    input_tokens: Distribution | None = None
+    output_tokens: Distribution | None = None
     think_time_s: Duration = 0.0
     shared_prefix_tokens: Annotated[Whole, Field(ge=0, le=MAX_LENGTH_TOKENS)] = 0
+    prompts: Annotated[PromptFile | None, BeforeValidator(_named_file)] = None
+
+    @model_validator(mode="after")
+    def _prompts_say(self) -> SessionShape:
+        if self.prompts is None:
+            return self
+        given = {
+            "turns": self.turns != Fixed(value=1),
+            "input_tokens": self.input_tokens is not None,
+            "shared_prefix_tokens": self.shared_prefix_tokens > 0,
+        }
+        if any(given.values()):
+            key = next(key for key, found in given.items() if found)
+            raise ValueError(f"the file of prompts says what is sent: drop {key}")
+        if self.output_tokens is None:
+            missing = [v for v in self.prompts.visits if v.output_tokens is None]
+            if missing:
+                raise ValueError(
+                    f"needs output_tokens, the longest answer: {len(missing)} of "
+                    f"{len(self.prompts.visits)} prompts do not say"
+                )
+        return self
 
 
 class Warmup(Document):
@@ -121,7 +161,7 @@ class Workload(Document):
     name: Annotated[str, Field(pattern=r"^[\w.-]{1,80}$")]
     about: Annotated[str, Field(min_length=1, max_length=400)]
     session: SessionShape
-    arrivals: Annotated[ClosedLoop | OpenLoop, Field(discriminator="kind")]
+    arrivals: Arrivals
     idle_s: Duration = 0.0
     deep_idle_s: Duration = 0.0
     warmup: Warmup = Warmup()
@@ -130,6 +170,48 @@ class Workload(Document):
     ignore_eos: bool = True
     slo: Annotated[ServiceLevel | str, BeforeValidator(_objectives)] = ServiceLevel()
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
+    _folder: Path = PrivateAttr(default=Path())
+
+    @field_validator("arrivals")
+    @classmethod
+    def _lengths_once(cls, arrivals: Arrivals, info: ValidationInfo) -> Arrivals:
+        shape = info.data.get("session")
+        if not isinstance(shape, SessionShape):
+            return arrivals
+        lengths = [key for key in ("input_tokens", "output_tokens") if getattr(shape, key)]
+        if isinstance(arrivals, TraceLoop) and arrivals.trace.lengths_tokens is not None:
+            if shape.prompts is not None:
+                raise ValueError(
+                    "the trace has lengths and the prompts have others: give only times, as "
+                    "format: csv with the one column time_s"
+                )
+            if lengths or shape.turns != Fixed(value=1):
+                key = lengths[0] if lengths else "turns"
+                raise ValueError(f"the trace says what each request is: drop session.{key}")
+        elif shape.prompts is None and len(lengths) < 2:
+            key = "output_tokens" if lengths == ["input_tokens"] else "input_tokens"
+            raise ValueError(
+                f"session.{key} is missing; only a trace with lengths or session.prompts can "
+                f"stand for it"
+            )
+        return arrivals
+
+    @field_validator("measure")
+    @classmethod
+    def _ramp_ends(cls, measure: Measure, info: ValidationInfo) -> Measure:
+        if isinstance(info.data.get("arrivals"), Ramp) and measure.duration_s is None:
+            raise ValueError("a ramp needs duration_s, the time that it takes")
+        return measure
+
+    @model_validator(mode="after")
+    def _remember_folder(self, info: ValidationInfo) -> Workload:
+        self._folder = folder_of(info)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """What paths in it are relative to."""
+        return self._folder
 
 
 def load_workload(name_or_path: str) -> Workload:
@@ -164,8 +246,10 @@ def with_value(workload: Workload, path: str, text: str) -> Workload:
             f"{', '.join(known)})"
         )
     place[last] = yaml.safe_load(text)
+    if last == "file":
+        place["sha256"] = None
     try:
-        return Workload.model_validate(changed)
+        return Workload.model_validate(changed, context={"folder": workload.folder})
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         raise UsageError(f"workload.{path}={text}: {problem}") from error
