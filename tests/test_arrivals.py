@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from wattbench.workload import (
     scheduled_sessions,
     sessions,
 )
+from wattbench.workload.traces import TraceFormat, read_trace
 
 RAMP = "{kind: ramp, from_rate_per_s: 2, to_rate_per_s: 30}"
 STAGES = (
@@ -141,7 +143,9 @@ WRONG = [
     ("csv", "time_s\n0\ninf\n", "trace line 3: time_s = 'inf' is no time"),
     ("csv", "time_s\n3\n3\n", "needs two requests at different times"),
     ("csv", "", "here are none"),
-    ("csv", "time_s\n0\n1e9\n", "at most 1e+07 s can be replayed"),
+    ("csv", "x" * 200_000, "trace line 1: field larger than field limit"),
+    ("csv", "time_s\n0\n" + "1" * 200_000, "trace line 3: field larger than field limit"),
+    ("csv", "time_s\n0\n1e9\n", "from 1e-06 to 1e+07 s can be replayed"),
     ("burstgpt", BURSTGPT + "9,x,-4,1,1,x\n", "trace line 5: Request tokens = '-4' is no length"),
     ("mooncake", MOONCAKE + "{\n", "trace line 5: is no JSON"),
     ("mooncake", MOONCAKE + "[1]\n", "trace line 5: must be a JSON object"),
@@ -159,6 +163,17 @@ def test_broken_traces_are_refused_with_their_line(
         traced(tmp_path, form, text)
     assert "workload.yaml:4: arrivals = " in str(caught.value)
     assert message in str(caught.value)
+
+
+NOISE = st.text() | st.text('{}[],:"timestamp_inputlength 0123456789.e-\\n\\r', max_size=200)
+
+
+@given(form=st.sampled_from(["azure", "mooncake", "burstgpt", "csv"]), text=NOISE)
+def test_noise_is_a_trace_or_a_value_error(form: TraceFormat, text: str) -> None:
+    """Nothing but ValueError, which a workload's reader turns into file, line and key."""
+    for whole in (text, FORMATS[form] + text):
+        with suppress(ValueError):
+            assert len(read_trace(whole, form, "trace").time_s) >= 2
 
 
 CONTRADICTIONS = [
@@ -226,6 +241,13 @@ def test_schedules_run_as_written(engine: sa.Engine, tmp_path: Path, kind: str) 
     assert lasted_s == pytest.approx(expected[kind])
     assert any(request.phase == "warmup" for request in raw.requests)
     assert len({one.request.session_index for one in raw.requests}) == len(raw.requests)
+
+
+def test_a_trace_must_be_there(tmp_path: Path) -> None:
+    """A missing file, and a folder, are named."""
+    for name, message in (("none", "none cannot be read: No such file"), (".", r"\. is no file")):
+        with pytest.raises(DocumentError, match=rf"workload.yaml:4: arrivals = .*{message}"):
+            loaded(tmp_path, f"{{kind: trace, file: {name}, format: csv}}")
 
 
 def test_a_ramp_needs_its_time(tmp_path: Path) -> None:

@@ -6,15 +6,19 @@ import itertools
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from emulation import emulated_run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wattbench.core.errors import DocumentError, UsageError
 from wattbench.core.load import Message
 from wattbench.workload import Workload, load_workload, sessions, with_value
+from wattbench.workload.prompts import read_prompts
 
 LINES = """{"prompt": "Why is the sky blue?", "output_tokens": 7, "id": 3}
 
@@ -112,6 +116,17 @@ WRONG = [
     ('[{"conversations": [{"from": "me"}]}]', "entry 0: conversations.0.from must be one of human"),
     ('[{"conversations": [{"from": "human"}]}]', "conversations.0.value must be a text"),
 ]
+
+
+NOISE = st.text() | st.text('{}[],:"promtesagcvin \\n', max_size=200)
+
+
+@given(text=NOISE)
+def test_noise_is_prompts_or_a_value_error(text: str) -> None:
+    """Nothing but ValueError, which a workload's reader turns into file, line and key."""
+    for whole in (text, LINES + text, "[" + text):
+        with suppress(ValueError):
+            assert read_prompts(whole, "file")
 
 
 @pytest.mark.parametrize(("content", "message"), WRONG)

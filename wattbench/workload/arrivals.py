@@ -200,8 +200,8 @@ class TraceLoop(DataFile):
         self._trace = read_trace(text, self.format, self.file)
         if not 1e-6 < self.duration_s(None) <= MAX_DURATION_S:
             raise ValueError(
-                f"{self.file} lasts {self.duration_s(None):g} s; at most {MAX_DURATION_S:g} s can "
-                f"be replayed"
+                f"{self.file} lasts {self.duration_s(None):g} s; from 1e-06 to {MAX_DURATION_S:g} "
+                f"s can be replayed"
             )
 
     @property

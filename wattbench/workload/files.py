@@ -51,10 +51,10 @@ class DataFile(Document):
 
 def _content(path: Path, name: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{name} is no file")
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{name} has more than {MAX_BYTES} bytes; take a part of it")
+        return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror}") from error
-    if len(raw) > MAX_BYTES:
-        raise ValueError(f"{name} has more than {MAX_BYTES} bytes; take a part of it")
-    return raw

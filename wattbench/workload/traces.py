@@ -118,7 +118,10 @@ def _csv_rows(
     text: str, name: str, columns: _Columns, form: TraceFormat
 ) -> Iterator[tuple[int, Row]]:
     reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    header = [column.strip() for column in reader.fieldnames or ()]
+    try:
+        header = [column.strip() for column in reader.fieldnames or ()]
+    except csv.Error as error:
+        raise ValueError(f"{name} line 1: {error}") from error
     needed = [columns.time, *columns.lengths]
     if columns.optional_lengths and not set(columns.lengths) & set(header):
         needed = [columns.time]
@@ -133,7 +136,7 @@ def _csv_rows(
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:
-        raise ValueError(f"{name} line {reader.line_num}: {error}") from error
+        raise ValueError(f"{name} line {reader.line_num + 1}: {error}") from error
 
 
 def _json_rows(text: str, name: str) -> Iterator[tuple[int, Row]]:
