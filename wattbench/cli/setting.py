@@ -198,6 +198,10 @@ def _loads(workload: Workload, concurrency: tuple[int, ...] | None) -> Iterator[
             f"--concurrency is for closed loops; workload {workload.name!r} has "
             f"{arrivals.kind} arrivals: set arrivals.max_concurrency in its file"
         )
-    rates = (arrivals.mean_rate_per_s,) if isinstance(arrivals, Schedule) else arrivals.rate_per_s
-    for rate in rates:
+    if isinstance(arrivals, Schedule):
+        # Its name among operating points, not what is sent: six digits are enough.
+        mean_per_s = float(f"{arrivals.mean_rate_per_s:.6g}")
+        yield Load(concurrency=arrivals.max_concurrency, rate_per_s=mean_per_s)
+        return
+    for rate in arrivals.rate_per_s:
         yield Load(concurrency=arrivals.max_concurrency, rate_per_s=rate)
