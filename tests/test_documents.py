@@ -15,9 +15,20 @@ from pydantic import BaseModel, ValidationError
 from wattbench.core.errors import DocumentError
 from wattbench.documents import find_document, load_document
 from wattbench.hardware import load_profile, profile_names
-from wattbench.workload import ClosedLoop, OpenLoop, Workload, load_workload, workload_names
+from wattbench.workload import (
+    ClosedLoop,
+    OpenLoop,
+    Workload,
+    arrivals,
+    files,
+    lengths,
+    load_workload,
+    prompts,
+    workload_names,
+)
 from wattbench.workload import format as workload_format
-from wattbench.workload.format import Lognormal, SessionShape
+from wattbench.workload.format import SessionShape
+from wattbench.workload.lengths import Lognormal
 
 ROOT = Path(__file__).parent.parent
 LINES = {
@@ -168,7 +179,9 @@ def test_the_largest_values_are_taken_and_can_be_drawn(tmp_path: Path) -> None:
     )
     workload = load_workload(str(path))
     rng = np.random.default_rng(workload.seed)
-    drawn = [workload.session.input_tokens.draw(rng) for _ in range(1000)]
+    lengths = workload.session.input_tokens
+    assert isinstance(lengths, Lognormal)
+    drawn = [lengths.draw(rng) for _ in range(1000)]
     assert 1 <= min(drawn) < max(drawn) == 10**7
 
 
@@ -243,7 +256,8 @@ def page() -> str:
 
 
 def models() -> list[type[BaseModel]]:
-    found = [each for each in vars(workload_format).values() if isinstance(each, type)]
+    modules = (workload_format, arrivals, files, lengths, prompts)
+    found = [each for m in modules for each in vars(m).values() if isinstance(each, type)]
     return [each for each in found if issubclass(each, BaseModel) and each.model_fields]
 
 
@@ -262,12 +276,15 @@ def test_the_page_names_every_key_and_its_default() -> None:
 
 def test_examples_of_the_page_are_right(tmp_path: Path) -> None:
     """Each whole file on the page loads, each fragment fits into a workload."""
+    (tmp_path / "questions.jsonl").write_text('{"prompt": "Why?"}\n')
+    (tmp_path / "monday.csv").write_text("time_s,input_tokens,output_tokens\n0,5,5\n2,9,3\n")
     examples = re.findall(r"```yaml\n(.*?)```", page(), flags=re.DOTALL)
     assert len(examples) >= 4
     for example in examples:
         path = tmp_path / "example.yaml"
         whole = "name:" in example
-        others = {k: v for k, v in LINES.items() if not re.search(rf"^{k}:", example, re.MULTILINE)}
+        lines = LINES if "trace" not in example else LINES | {"session": "{}"}
+        others = {k: v for k, v in lines.items() if not re.search(rf"^{k}:", example, re.MULTILINE)}
         rest = "" if whole else "".join(f"{key}: {value}\n" for key, value in others.items())
         path.write_text(example + rest)
         load_workload(str(path))

@@ -117,8 +117,10 @@ UNITLESS: Mapping[str, Set[str]] = {
     },
     "the parameter of a distribution, as its formula names it": {
         "stats.Spread.scale",
-        "workload.format.Lognormal.median",
-        "workload.format.Lognormal.sigma",
+        "workload.lengths.Lognormal.median",
+        "workload.lengths.Lognormal.sigma",
+        "workload.arrivals.GammaLoop.burstiness",
+        "workload.arrivals.TraceLoop.time_scale",
     },
     "the unit is the metric's": {
         "metrics.table.MetricSpec.of",

@@ -109,7 +109,7 @@ def shipped_names(folder: str) -> list[str]:
 
 
 def load_document(path: Path, model: type[ModelT]) -> ModelT:
-    """Read a YAML file into a format.
+    """Read a YAML file into a format; its validators find the file's folder in their context.
 
     Raises:
         DocumentError: Unreadable file, broken YAML, unknown key or impossible value.
@@ -123,7 +123,7 @@ def load_document(path: Path, model: type[ModelT]) -> ModelT:
     if not isinstance(data, dict):
         raise DocumentError(f"{path}: must be a mapping of keys, not {type(data).__name__}")
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"folder": path.parent})
     except pydantic.ValidationError as error:
         raise DocumentError(_explain(path, model, error, lines)) from error
 

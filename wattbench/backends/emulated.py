@@ -17,8 +17,8 @@ from wattbench.hardware.profile import MachineProfile
 from wattbench.plugins import PluginContext, option, parse_spec
 
 _ONE_TOKEN = TokenChunk(tokens=1)
-_TOKENS_PER_WORD = 1.3
-"""Text prompts are not tokenised here; English has about 1.3 tokens a word."""
+_BYTES_PER_TOKEN = 4
+"""Given texts are not tokenised here; English has about four bytes a token, most others fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class EmulatedBackend:
     async def generate(self, request: InferenceRequest) -> AsyncIterator[TokenChunk]:
         """Yield one token per step of the device."""
         input_tokens = request.synthetic_input_tokens + sum(
-            round(_TOKENS_PER_WORD * len(message.text.split()))
+            max(1, round(len(message.text.encode()) / _BYTES_PER_TOKEN))
             for message in request.messages
             if message.text is not None
         )

@@ -19,7 +19,13 @@ from wattbench.core.slo import parse_slo
 from wattbench.hardware import MachineProfile, detect_cpu, load_profile
 from wattbench.hardware.detect import NAME as LOCAL_CPU
 from wattbench.plugins import PluginContext, PluginSpec, parse_options, parse_spec
-from wattbench.workload import ClosedLoop, Workload, load_workload, with_value
+from wattbench.workload import (
+    ClosedLoop,
+    Schedule,
+    Workload,
+    load_workload,
+    with_value,
+)
 
 MAX_POINTS = 10_000
 
@@ -192,7 +198,12 @@ def _loads(workload: Workload, concurrency: tuple[int, ...] | None) -> Iterator[
     if concurrency is not None:
         raise UsageError(
             f"--concurrency is for closed loops; workload {workload.name!r} has "
-            f"{arrivals.kind} arrivals: set arrivals.rate_per_s in its file"
+            f"{arrivals.kind} arrivals: set arrivals.max_concurrency in its file"
         )
+    if isinstance(arrivals, Schedule):
+        # Its name among operating points, not what is sent: six digits are enough.
+        mean_per_s = float(f"{arrivals.mean_rate_per_s:.6g}")
+        yield Load(concurrency=arrivals.max_concurrency, rate_per_s=mean_per_s)
+        return
     for rate in arrivals.rate_per_s:
         yield Load(concurrency=arrivals.max_concurrency, rate_per_s=rate)

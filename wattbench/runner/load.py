@@ -104,15 +104,23 @@ class LoadGenerator:
             if not await self._play(next(self.sessions)):
                 await self._pause(FAILURE_PAUSE_S)
 
-    async def open_arrivals(self, times_s: Iterator[float]) -> None:
-        """Start a session at each instant, whether or not earlier ones are done."""
+    async def open_arrivals(
+        self, times_s: Iterator[float], coming: Iterator[Session], only: Phase | None = None
+    ) -> None:
+        """Start a session at each instant, whether or not earlier ones are done.
+
+        Args:
+            times_s: Instants from now on [s].
+            coming: The sessions, in their order.
+            only: Start none in another phase than this.
+        """
         started_s = self.clock.now_s()
         async with asyncio.TaskGroup() as group:
             for time_s in times_s:
                 await self._pause(started_s + time_s - self.clock.now_s())
-                if not self.accepting:
+                if not self.accepting or self.phase != (only or self.phase):
                     return
-                group.create_task(self._play(next(self.sessions)))
+                group.create_task(self._play(next(coming)))
 
     async def _play(self, session: Session) -> bool:
         """All turns of a session; False if one failed."""

@@ -13,12 +13,20 @@ import numpy as np
 
 from wattbench.core.energy import EnergyDomain, FloatArray
 from wattbench.core.errors import BackendError, MeterError, UsageError, WattbenchError
-from wattbench.core.load import RequestResult
+from wattbench.core.load import Phase, RequestResult
 from wattbench.core.protocols import Backend, Meter, RecordSink
 from wattbench.core.run import Event, Json, RunRecord
 from wattbench.runner.clock import RunClock
 from wattbench.runner.load import LiveState, LoadGenerator
-from wattbench.workload import ClosedLoop, Workload, arrival_times_s, sessions
+from wattbench.workload import (
+    ClosedLoop,
+    Schedule,
+    Workload,
+    arrival_times_s,
+    schedule_times_s,
+    scheduled_sessions,
+    sessions,
+)
 
 RANDOM_PHASE_S = 0.2
 """Each run begins later by a random part of this [s]: two periods of the common sensors."""
@@ -36,7 +44,8 @@ class RunPlan:
         record: What to store about it; its start time is set when it starts.
         workload: The workload, validated.
         concurrency: Users of a closed loop, or slots of an open one (None: no limit).
-        rate_per_s: Arrivals of an open loop [sessions/s], None for a closed one.
+        rate_per_s: Arrivals by the clock, the mean of a schedule [sessions/s]; None for a closed
+            loop.
         deep_idle: What ``wattbench.runner.deep_idle`` found before the engine opened, None if
             it was not asked for.
         calibration: A calibration that is to travel with the run, None if there is none.
@@ -128,7 +137,7 @@ class _Run:
             backend=backend,
             clock=clock,
             workload=plan.workload,
-            sessions=sessions(plan.workload.session, plan.record.seed),
+            sessions=sessions(plan.workload, plan.record.seed),
             tokens_source=plan.record.engine.tokens_source,
             on_result=self._on_result,
             live=live,
@@ -175,8 +184,9 @@ class _Run:
             await self._warm_up()
             self._load.phase = "measured"
             self.event("measure_start")
+            limit_s = self._start_schedule(group)
             with suppress(TimeoutError):
-                async with asyncio.timeout(workload.measure.duration_s):
+                async with asyncio.timeout(limit_s):
                     await self._done.wait()
             self._load.close()
             self.event("measure_end")
@@ -190,7 +200,20 @@ class _Run:
             return
         assert self.plan.rate_per_s is not None
         times_s = arrival_times_s(arrivals, self.plan.rate_per_s, self.plan.record.seed)
-        group.create_task(self._load.open_arrivals(times_s))
+        only: Phase | None = "warmup" if isinstance(arrivals, Schedule) else None
+        group.create_task(self._load.open_arrivals(times_s, self._load.sessions, only))
+
+    def _start_schedule(self, group: asyncio.TaskGroup) -> float | None:
+        """Start what begins with the measured phase; the longest time that phase may last [s]."""
+        workload, seed = self.plan.workload, self.plan.record.seed
+        arrivals, measure_s = workload.arrivals, workload.measure.duration_s
+        if not isinstance(arrivals, Schedule):
+            return measure_s
+        times_s = schedule_times_s(arrivals, measure_s, seed)
+        coming = scheduled_sessions(workload, seed)
+        group.create_task(self._load.open_arrivals(times_s, coming))
+        duration_s = arrivals.duration_s(measure_s)
+        return duration_s if measure_s is None else min(measure_s, duration_s)
 
     async def _warm_up(self) -> None:
         warmup, started_s = self.plan.workload.warmup, self.clock.now_s()

@@ -2,109 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any
 
-import numpy as np
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from wattbench.core.errors import UsageError, did_you_mean
 from wattbench.core.slo import parse_slo
 from wattbench.documents import Document, find_document, load_document, shipped_names
+from wattbench.workload.arrivals import Arrivals, Ramp, TraceLoop
+from wattbench.workload.files import folder_of
+from wattbench.workload.lengths import (
+    MAX_LENGTH_TOKENS,
+    MAX_REQUESTS,
+    MAX_SEED,
+    MAX_TURNS,
+    Distribution,
+    Duration,
+    Fixed,
+    Lognormal,
+    PositiveDuration,
+    Uniform,
+    Whole,
+)
+from wattbench.workload.prompts import PromptFile
 
 FOLDER = "workloads"
-MAX_LENGTH_TOKENS = 10**7
-MAX_TURNS = 10**5
-MAX_DURATION_S = 1e7
-MAX_RATE_PER_S = 1e6
-MIN_RATE_PER_S = 1e-7
-MAX_USERS = 100_000
-MAX_REQUESTS = 10**9
-MAX_SIGMA = 5.0
-MAX_SEED = 2**63 - 1
-"""What is beyond is a slip of the pen: no engine takes it, and some of it overflows in a run."""
-
-
-def _number(value: Any) -> Any:
-    """YAML's booleans and texts are no numbers, though Python and pydantic take them for some."""
-    if isinstance(value, bool | str | bytes):
-        raise ValueError("must be a number")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_number)]
-Real = Annotated[float, BeforeValidator(_number)]
-Length = Annotated[Whole, Field(ge=1, le=MAX_LENGTH_TOKENS)]
-Users = Annotated[Whole, Field(ge=1, le=MAX_USERS)]
-Duration = Annotated[Real, Field(ge=0, le=MAX_DURATION_S)]
-PositiveDuration = Annotated[Real, Field(gt=0, le=MAX_DURATION_S)]
-Rate = Annotated[Real, Field(ge=MIN_RATE_PER_S, le=MAX_RATE_PER_S)]
-
-
-class Fixed(Document):
-    """Always the same length."""
-
-    kind: Literal["fixed"] = "fixed"
-    value: Length
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """One length."""
-        return self.value
-
-
-class Uniform(Document):
-    """Every length from ``low`` to ``high`` equally likely, both included."""
-
-    kind: Literal["uniform"]
-    low: Length
-    high: Length
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Uniform:
-        if self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}")
-        return self
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """One length."""
-        return int(rng.integers(self.low, self.high, endpoint=True))
-
-
-class Lognormal(Document):
-    """Most lengths short, a few long: ``median · exp(sigma · N(0, 1))``, kept in the range."""
-
-    kind: Literal["lognormal"]
-    median: Annotated[Real, Field(gt=0, le=MAX_LENGTH_TOKENS)]
-    sigma: Annotated[Real, Field(ge=0, le=MAX_SIGMA)]
-    low: Length = 1
-    high: Length
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Lognormal:
-        if self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}")
-        return self
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """One length."""
-        drawn = self.median * float(rng.lognormal(0.0, self.sigma))
-        return round(min(max(drawn, self.low), self.high))
-
-
-def _spelled_out(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return {"kind": "fixed", "value": value}
-    if isinstance(value, dict) and "kind" not in value:
-        raise ValueError("needs the key kind: fixed, uniform or lognormal")
-    if not isinstance(value, dict | Document):
-        raise ValueError("must be a whole number, or a mapping with kind")
-    return value
-
-
-Distribution = Annotated[
-    Fixed | Uniform | Lognormal, Field(discriminator="kind"), BeforeValidator(_spelled_out)
-]
-"""A length: a whole number, or a mapping with ``kind``."""
 
 
 def _few(turns: Fixed | Uniform | Lognormal) -> Fixed | Uniform | Lognormal:
@@ -113,61 +46,51 @@ def _few(turns: Fixed | Uniform | Lognormal) -> Fixed | Uniform | Lognormal:
     return turns
 
 
-def _listed(value: Any) -> Any:
-    """One number stands for a list of one."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return (value,)
-    if not isinstance(value, list | tuple):
-        raise ValueError("must be a list of numbers such as [1, 4]")
-    return value
-
-
-def _points(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not values:
-        raise ValueError("needs at least one value")
-    if len(set(values)) < len(values):
-        raise ValueError("each value once")
-    return values
-
-
-_OPERATING_POINTS = (BeforeValidator(_listed), AfterValidator(_points))
+def _named_file(value: Any) -> Any:
+    """A path stands for a file of that path."""
+    return {"file": value} if isinstance(value, str) else value
 
 
 class SessionShape(Document):
-    """One user's visit: turns, and the lengths of each.
+    """One user's visit: turns, and the lengths or the texts of each.
 
     Attributes:
         turns: Questions asked, one after the other; each carries the conversation so far.
-        input_tokens: New text of a turn [tokens].
-        output_tokens: Answer of a turn [tokens].
+        input_tokens: New text of a turn [tokens]; None if prompts or a trace say.
+        output_tokens: Answer of a turn [tokens]; None if prompts or a trace say.
         think_time_s: Pause of the user between an answer and the next question [s].
+        shared_prefix_tokens: System message before every conversation, the same for all sessions
+            of a run [tokens]; 0: none.
+        prompts: Texts to send in place of synthetic ones.
     """
 
     turns: Annotated[Distribution, AfterValidator(_few)] = Fixed(value=1)
-    input_tokens: Distribution
-    output_tokens: Distribution
+    input_tokens: Distribution | None = None
+    output_tokens: Distribution | None = None
     think_time_s: Duration = 0.0
+    shared_prefix_tokens: Annotated[Whole, Field(ge=0, le=MAX_LENGTH_TOKENS)] = 0
+    prompts: Annotated[PromptFile | None, BeforeValidator(_named_file)] = None
 
-
-class ClosedLoop(Document):
-    """A fixed number of users, each sending the next request when the last is answered."""
-
-    kind: Literal["closed"]
-    concurrency: Annotated[tuple[Users, ...], *_OPERATING_POINTS] = (1,)
-
-
-class OpenLoop(Document):
-    """Sessions arrive by the clock, whether or not the engine keeps up.
-
-    Attributes:
-        kind: ``constant`` gaps, or a ``poisson`` process.
-        rate_per_s: Sessions per second, one operating point each.
-        max_concurrency: Slots; an arrival without a slot waits, and the wait counts as latency.
-    """
-
-    kind: Literal["constant", "poisson"]
-    rate_per_s: Annotated[tuple[Rate, ...], *_OPERATING_POINTS]
-    max_concurrency: Users | None = None
+    @model_validator(mode="after")
+    def _prompts_say(self) -> SessionShape:
+        if self.prompts is None:
+            return self
+        given = {
+            "turns": self.turns != Fixed(value=1),
+            "input_tokens": self.input_tokens is not None,
+            "shared_prefix_tokens": self.shared_prefix_tokens > 0,
+        }
+        if any(given.values()):
+            key = next(key for key, found in given.items() if found)
+            raise ValueError(f"the file of prompts says what is sent: drop {key}")
+        if self.output_tokens is None:
+            missing = [v for v in self.prompts.visits if v.output_tokens is None]
+            if missing:
+                raise ValueError(
+                    f"needs output_tokens, the longest answer: {len(missing)} of "
+                    f"{len(self.prompts.visits)} prompts do not say"
+                )
+        return self
 
 
 class Warmup(Document):
@@ -238,7 +161,7 @@ class Workload(Document):
     name: Annotated[str, Field(pattern=r"^[\w.-]{1,80}$")]
     about: Annotated[str, Field(min_length=1, max_length=400)]
     session: SessionShape
-    arrivals: Annotated[ClosedLoop | OpenLoop, Field(discriminator="kind")]
+    arrivals: Arrivals
     idle_s: Duration = 0.0
     deep_idle_s: Duration = 0.0
     warmup: Warmup = Warmup()
@@ -247,6 +170,48 @@ class Workload(Document):
     ignore_eos: bool = True
     slo: Annotated[ServiceLevel | str, BeforeValidator(_objectives)] = ServiceLevel()
     seed: Annotated[Whole, Field(ge=0, le=MAX_SEED)] = 0
+    _folder: Path = PrivateAttr(default=Path())
+
+    @field_validator("arrivals")
+    @classmethod
+    def _lengths_once(cls, arrivals: Arrivals, info: ValidationInfo) -> Arrivals:
+        shape = info.data.get("session")
+        if not isinstance(shape, SessionShape):
+            return arrivals
+        lengths = [key for key in ("input_tokens", "output_tokens") if getattr(shape, key)]
+        if isinstance(arrivals, TraceLoop) and arrivals.trace.lengths_tokens is not None:
+            if shape.prompts is not None:
+                raise ValueError(
+                    "the trace has lengths and the prompts have others: give only times, as "
+                    "format: csv with the one column time_s"
+                )
+            if lengths or shape.turns != Fixed(value=1):
+                key = lengths[0] if lengths else "turns"
+                raise ValueError(f"the trace says what each request is: drop session.{key}")
+        elif shape.prompts is None and len(lengths) < 2:
+            key = "output_tokens" if lengths == ["input_tokens"] else "input_tokens"
+            raise ValueError(
+                f"session.{key} is missing; only a trace with lengths or session.prompts can "
+                f"stand for it"
+            )
+        return arrivals
+
+    @field_validator("measure")
+    @classmethod
+    def _ramp_ends(cls, measure: Measure, info: ValidationInfo) -> Measure:
+        if isinstance(info.data.get("arrivals"), Ramp) and measure.duration_s is None:
+            raise ValueError("a ramp needs duration_s, the time that it takes")
+        return measure
+
+    @model_validator(mode="after")
+    def _remember_folder(self, info: ValidationInfo) -> Workload:
+        self._folder = folder_of(info)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """What paths in it are relative to."""
+        return self._folder
 
 
 def load_workload(name_or_path: str) -> Workload:
@@ -281,8 +246,10 @@ def with_value(workload: Workload, path: str, text: str) -> Workload:
             f"{', '.join(known)})"
         )
     place[last] = yaml.safe_load(text)
+    if last == "file":
+        place["sha256"] = None
     try:
-        return Workload.model_validate(changed)
+        return Workload.model_validate(changed, context={"folder": workload.folder})
     except ValidationError as error:
         problem = error.errors()[0]["msg"]
         raise UsageError(f"workload.{path}={text}: {problem}") from error
