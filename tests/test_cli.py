@@ -114,7 +114,7 @@ def test_open_loop_counts_the_wait_for_a_slot(tmp_path: Path, database: str) -> 
     assert ttft["value"] > 10 * tpot["value"]
 
 
-def test_list_and_plot_and_doctor(database: str, workload: str, tmp_path: Path) -> None:
+def test_list_and_plot(database: str, workload: str, tmp_path: Path) -> None:
     """Every listing has a text and a JSON face; a picture is a picture."""
     good("run", workload, *EMULATED, "--concurrency", "1,4", "--tag", "a", "--db", database)
     listed = json.loads(good("list", "runs", "--runs", "tag=a", "--db", database, "--json"))
@@ -122,8 +122,6 @@ def test_list_and_plot_and_doctor(database: str, workload: str, tmp_path: Path) 
     for topic in ("backends", "meters", "workloads", "hardware"):
         assert json.loads(good("list", topic, "--json"))[topic]
         assert good("list", topic)
-    assert "cpu-load" in good("doctor")
-    assert {row["name"] for row in json.loads(good("doctor", "--json"))["backends"]} >= {"openvino"}
     for suffix, magic in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
         out = tmp_path / f"frontier{suffix}"
         good("plot", "frontier", "--out", str(out), "--db", database)

@@ -32,8 +32,8 @@ FAST_S = 0.02
 FAST_PERIOD_S, SLOWEST_PERIOD_S = 0.05, 1.0
 BUSY_FRACTION = 0.05
 """Share of its time that a thread may spend in reading."""
-GRACE_S = 6.0
-"""A domain that does not report at the end is waited for this long [s]."""
+GRACE_UPDATES, GRACE_S = 20, (2.0, 6.0)
+"""A domain that does not report at the end is waited for so many updates, within these [s]."""
 
 Clock = Callable[[], float]
 
@@ -144,9 +144,10 @@ class PolledMeter(ABC):
             MeterError: If the source stopped answering.
         """
         loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + GRACE_S
+        update_s = READS_PER_UPDATE * self._period_s
+        deadline_s = loop.time() + min(max(GRACE_UPDATES * update_s, GRACE_S[0]), GRACE_S[1])
         # A value that is new since now: one update later, so that the end is bracketed.
-        stop_s = self._sink.now_s() + READS_PER_UPDATE * self._period_s
+        stop_s = self._sink.now_s() + update_s
         while loop.time() < deadline_s and self._waiting_for(stop_s):
             await asyncio.sleep(self._period_s)
         self._stopping.set()
