@@ -21,6 +21,7 @@ from wattbench.backends.openai import (
     HttpStatusError,
     RequestTimeout,
     StreamError,
+    WrongUsage,
 )
 from wattbench.core.errors import BackendError, EngineDied
 from wattbench.core.load import TokenChunk, Usage
@@ -64,6 +65,20 @@ def test_counts_that_are_none(usage: str) -> None:
     assert chunks[-1].usage == Usage(input_tokens=None, output_tokens=None, finish_reason="length")
 
 
+@pytest.mark.parametrize(("counted", "wrong"), [(40, True), (1, True), (4, False), (0, False)])
+def test_a_count_that_cannot_be(counted: int, wrong: bool) -> None:
+    """Ten times too many, or one for four chunks with text: the request fails by name."""
+    usage = f'{{"prompt_tokens": 5, "completion_tokens": {counted}}}'
+    script = Script(usage=False, insert=f'data: {{"choices": [], "usage": {usage}}}\n\n'.encode())
+    if wrong:
+        error, chunks = failure(script)
+        assert type(error) is WrongUsage
+        assert f"counts {counted} output tokens, but 4 chunks" in str(error)
+        assert len(chunks) == 4
+    else:
+        answers(script)
+
+
 @pytest.mark.parametrize(
     ("event", "text"),
     [
@@ -104,7 +119,7 @@ def test_one_word_for_the_end_is_enough(missing: str) -> None:
 
 def test_a_chunk_far_longer_than_a_network_packet() -> None:
     script = Script(tokens=200_000, tokens_per_chunk=200_000)
-    chunks, _, _ = answers(script)
+    chunks, _, _ = answers(script, a_request(200_000))
     assert [len(chunk.text or "") for chunk in chunks] == [10**6, 0]
 
 

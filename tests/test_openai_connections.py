@@ -27,6 +27,7 @@ from openai_client import (
 from openai_server import OpenAIServer, Script
 
 from wattbench.backends import openai as backend_module
+from wattbench.backends.http_client import READ_BUFFER_BYTES
 from wattbench.backends.openai import (
     ConnectionFailed,
     OpenAIBackend,
@@ -162,14 +163,19 @@ def test_an_abandoned_answer_closes_its_connection(
     asyncio.run(main())
 
 
-def test_the_read_buffer_is_large() -> None:
-    """Beyond it the socket waits for the client, which then passes for a slow server."""
-    assert backend_module.READ_BUFFER_BYTES >= 2**20
+def test_a_slow_reader_holds_the_server_up() -> None:
+    """What is not read yet stays within the buffer, and all of it arrives in the end."""
+    tokens = 3 * READ_BUFFER_BYTES // 100
 
     async def main() -> None:
-        async with OpenAIServer() as server, opened(server) as backend:
-            assert backend._session is not None
-            assert backend._session._read_bufsize == backend_module.READ_BUFFER_BYTES
+        script = Script(tokens=tokens, word="word" * 10)
+        async with OpenAIServer(script) as server, opened(server) as backend:
+            stream = backend.generate(a_request(tokens))
+            await anext(stream)
+            await asyncio.sleep(0.5)
+            (connection,) = backend._client._all  # type: ignore[union-attr]
+            assert connection._body_bytes < 2 * READ_BUFFER_BYTES
+            assert len([chunk async for chunk in stream]) == tokens
 
     asyncio.run(main())
 

@@ -7,10 +7,9 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
-from wire import codes, emulated, get, performance_doubts, run_point
+from wire import codes, emulated, get, performance_doubts, post, run_point
 
 
 def test_energy_over_the_wire_agrees_with_the_truth(tmp_path: Path) -> None:
@@ -88,10 +87,3 @@ def test_the_api_behaves_like_a_server() -> None:
         page = urllib.request.urlopen(f"{url}/metrics", timeout=5).read().decode()
         assert 'DCGM_FI_DEV_POWER_USAGE{gpu="0"' in page
         assert 'vllm:num_requests_running{model_name="llama-3.1-8b"} 0' in page
-
-
-def post(url: str, body: dict[str, Any]) -> str:
-    data = json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return str(answer.read().decode())

@@ -20,14 +20,17 @@ session:
 arrivals: {{kind: closed, concurrency: [4]}}
 idle_s: {idle_s}
 warmup: {{duration_s: 0.5}}
+request_timeout_s: {timeout_s}
 measure: {{duration_s: {duration_s}}}
 """
 
 
-def workload_file(folder: Path, duration_s: float, idle_s: float = 1.0) -> Path:
+def workload_file(
+    folder: Path, duration_s: float, idle_s: float = 1.0, timeout_s: float = 600.0
+) -> Path:
     """A workload of four users whose measured phase takes so long."""
     path = folder / "wire.yaml"
-    path.write_text(WORKLOAD.format(duration_s=duration_s, idle_s=idle_s))
+    path.write_text(WORKLOAD.format(duration_s=duration_s, idle_s=idle_s, timeout_s=timeout_s))
     return path
 
 
@@ -53,11 +56,24 @@ def get(url: str) -> Any:
         return json.load(answer)
 
 
+def post(url: str, body: dict[str, Any]) -> str:
+    """The body of an answer to a JSON body."""
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
 def run_point(
-    folder: Path, engine: str, *meters: str, duration_s: float = 6.3, more: tuple[str, ...] = ()
+    folder: Path,
+    engine: str,
+    *meters: str,
+    duration_s: float = 6.3,
+    timeout_s: float = 600.0,
+    more: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """One operating point of `wattbench run` against an engine's URL, with meters."""
-    workload = workload_file(folder, duration_s)
+    workload = workload_file(folder, duration_s, timeout_s=timeout_s)
     arguments = [
         *("--backend", f"openai,url={engine}/v1", *(a for m in meters for a in ("--meter", m))),
         *("--hardware", "h100-sxm", "--db", str(folder / "runs.sqlite"), "--json", *more),

@@ -6,7 +6,8 @@ Errors of one request; a result carries the name of the class:
     ├── ConnectionFailed   no connection, or lost before the answer began
     ├── RequestTimeout     no byte for ``timeout_s``
     ├── HttpStatusError    the server refused with an HTTP status
-    └── StreamError        the answer broke off, is malformed, or carries an error
+    ├── StreamError        the answer broke off, is malformed, or carries an error
+    └── WrongUsage         the server counts tokens that the answer cannot have
 
 The key is read from the environment for each request and kept nowhere; what a server says is
 cleared of it before it gets into an error.
@@ -14,7 +15,6 @@ cleared of it before it gets into an error.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -22,15 +22,18 @@ import math
 import os
 import re
 import socket
+import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
+from wattbench.backends.http_client import BrokenAnswer, Connection, HttpClient, NoConnection
 from wattbench.backends.openai_wire import (
     PATHS,
     Answer,
     StreamError,
+    WrongUsage,
     exact_length,
     quoted,
     request_body,
@@ -42,8 +45,6 @@ from wattbench.hardware import listening_process_ids
 from wattbench.plugins import PluginContext, option
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from wattbench.core.load import InferenceRequest, TokenChunk
 
 __all__ = [
@@ -53,13 +54,11 @@ __all__ = [
     "OpenAIOptions",
     "RequestTimeout",
     "StreamError",
+    "WrongUsage",
 ]
 
-READ_BUFFER_BYTES = 4 * 2**20
-"""Per connection. With the usual 64 KiB many streams at once stop the socket, not the server."""
-
 _CONNECT_S = 30.0
-_KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers drop an idle connection
+_PATH_CHARACTERS = "/%:@!$&'()*+,;=~?"  # what may stand unquoted; % keeps what is quoted
 _DRAIN_S = 1.0
 _BODY_BYTES = 16 * 2**20
 _ERROR_BODY_BYTES = 64 * 2**10
@@ -125,7 +124,7 @@ class OpenAIBackend:
         self.ignores_eos = True
         self._options = options
         self._model = options.model or ""
-        self._session: aiohttp.ClientSession | None = None
+        self._client: HttpClient | None = None
 
     @staticmethod
     def availability() -> str | None:
@@ -148,20 +147,21 @@ class OpenAIBackend:
         key = self._key()
         if key and not (key.isascii() and key.isprintable() and " " not in key):
             raise BackendError(f"the key in {self._options.key_env} has characters no key can have")
-        self._session = self._new_session()
+        self._client = self._new_client()
         with self._translated():
-            async with self._session.get(
-                self._endpoint("models"), headers=self._headers(), allow_redirects=False
-            ) as response:
-                body = await _read_text(response, _BODY_BYTES)
-        served = self._served_models(response, body)
+            answer = await self._client.send("GET", self._target("models"), self._headers())
+            try:
+                body = await answer.read_all(_BODY_BYTES)
+            finally:
+                answer.release()
+        served = self._served_models(answer, body)
         wanted = self._options.model
         if wanted is not None and wanted not in served:
             names = ", ".join(served[:20]) + (f" and {len(served) - 20} more" * (len(served) > 20))
             raise self._error(BackendError, f"{self._url} does not serve {wanted!r} but {names}")
         self._model = wanted or served[0]
         here = _on_this_machine(self._options.url)
-        server = self._redacted(response.headers.get("Server", ""))
+        server = self._redacted(answer.headers.get("server", ""))
         return EngineInfo(
             model=self._model,
             engine=f"openai ({server})" if server else "openai",
@@ -184,58 +184,57 @@ class OpenAIBackend:
             RequestTimeout: If it sends nothing for ``timeout_s``.
             HttpStatusError: If it refuses the request.
             StreamError: If the answer breaks off, is malformed or carries an error.
+            WrongUsage: If the count of its tokens cannot be true.
         """
-        answer = Answer(redacted=self._redacted)
+        answer = Answer(redacted=self._redacted, max_output_tokens=request.max_output_tokens)
         parser = SseParser()
         with self._translated():
             response = await self._send(request)
             try:
-                async for data in response.content.iter_any():
+                while not answer.done and (data := await response.read()):
                     for event in parser.feed(data):
                         chunk = answer.take(event)
                         if chunk is not None:
                             yield chunk
-                    if answer.done:
-                        break
-                yield answer.last(response.content_type)
-                await _drain(response)
+                yield answer.last(_content_type(response))
+                await response.drain(_DRAIN_S)
             finally:
                 # Also when the caller gives up half-way: the server must stop working on it.
-                response.close()
+                response.release()
 
     async def close(self) -> None:
         """Close all connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
 
-    def _new_session(self) -> aiohttp.ClientSession:
-        import aiohttp
-
+    def _new_client(self) -> HttpClient:
         wait_s = self._options.timeout_s
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,  # waiting for a connection would pass for a slow server
-                keepalive_timeout=_KEEP_ALIVE_S,
-                ssl=self._options.verify_tls,
-            ),
-            # A balancer's cookie would send every request to one and the same replica.
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # Compression on the way would gather many small chunks into a few large ones.
-            headers={"Accept-Encoding": "identity"},
-            read_bufsize=READ_BUFFER_BYTES,
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=min(wait_s, _CONNECT_S), sock_read=wait_s
-            ),
+        return HttpClient(
+            urlsplit(self._options.url),
+            self._tls(),
+            connect_s=min(wait_s, _CONNECT_S),
+            silence_s=wait_s,
         )
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if urlsplit(self._options.url).scheme != "https":
+            return None
+        context = ssl.create_default_context()
+        if not self._options.verify_tls:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
     @property
     def _url(self) -> str:
         return _without_query(self._options.url)
 
-    def _endpoint(self, path: str) -> str:
+    def _target(self, path: str) -> str:
+        """Path and query of an endpoint."""
         parts = urlsplit(self._options.url)
-        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{path}", fragment=""))
+        target = f"{quote(parts.path.rstrip('/'), safe=_PATH_CHARACTERS)}/{path}"
+        return f"{target}?{quote(parts.query, safe=_PATH_CHARACTERS)}" if parts.query else target
 
     def _key(self) -> str | None:
         return os.environ.get(self._options.key_env, "").strip() or None
@@ -257,23 +256,21 @@ class OpenAIBackend:
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         """The one place where errors of the network become errors of wattbench."""
-        import aiohttp
-
         try:
             yield
-        except aiohttp.ConnectionTimeoutError as error:
+        except NoConnection as error:
             raise self._error(RequestTimeout, f"{self._url} accepts no connection") from error
         except TimeoutError as error:
             text = f"no byte from {self._url} for {self._options.timeout_s:g} s (timeout_s)"
             raise self._error(RequestTimeout, text) from error
-        except (aiohttp.ClientPayloadError, SseError) as error:
+        except (BrokenAnswer, SseError) as error:
             text = f"stream ended early: {self._url}: {error}"
             raise self._error(StreamError, text) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             text = f"cannot reach {self._url}: {error}. " + _way_out(error)
             raise self._error(ConnectionFailed, text) from error
 
-    def _served_models(self, response: aiohttp.ClientResponse, body: str) -> list[str]:
+    def _served_models(self, response: Connection, body: str) -> list[str]:
         """Names of the models in the answer to ``GET /models``."""
         status = response.status
         if status in (401, 403):
@@ -291,44 +288,49 @@ class OpenAIBackend:
         if not found or not all(isinstance(name, str) for name in found):
             text = (
                 f"{self._url} is not an OpenAI-compatible server: GET /models gave HTTP {status}, "
-                f"{response.content_type}, {quoted(self._redacted(body), 80)}. "
+                f"{_content_type(response)}, {quoted(self._redacted(body), 80)}. "
                 "Does the URL end in /v1?"
             )
             raise self._error(BackendError, text)
         return found
 
-    async def _send(self, request: InferenceRequest) -> aiohttp.ClientResponse:
-        """Post a request; the response has a good status and is the caller's to close."""
+    async def _send(self, request: InferenceRequest) -> Connection:
+        """Post a request; the answer has a good status and is the caller's to release."""
         body = request_body(request, self._model, self._options.api)
         asks_exact = request.ignore_eos and self.ignores_eos
         response = await self._post(body | exact_length(request) if asks_exact else body)
         if response.status == 400 and asks_exact:
-            response.close()
+            response.release()
             response = await self._post(body)
             # Only a success shows that these two fields were the reason of the refusal.
             if response.status < 300:
                 self.ignores_eos = False
         if response.status < 300:
             return response
+        text = ""
         try:
-            text = await _read_error(response)
+            # The status tells more than the breaking off of its body.
+            with contextlib.suppress(TimeoutError, BrokenAnswer):
+                text = await response.read_all(_ERROR_BODY_BYTES)
         finally:
-            response.close()
+            response.release()
         raise self._status_error(response, text)
 
-    async def _post(self, body: Mapping[str, Json]) -> aiohttp.ClientResponse:
-        if self._session is None:
+    async def _post(self, body: Mapping[str, Json]) -> Connection:
+        if self._client is None:
             raise BackendError("the backend openai is asked for an answer before it is open")
-        url = self._endpoint(PATHS[self._options.api])
-        return await self._session.post(
-            url, json=body, headers=self._headers(), allow_redirects=False
-        )
+        target = self._target(PATHS[self._options.api])
+        return await self._client.send("POST", target, self._headers(), json.dumps(body).encode())
 
-    def _status_error(self, response: aiohttp.ClientResponse, body: str) -> BackendError:
+    def _status_error(self, response: Connection, body: str) -> BackendError:
         text = f"{self._url}: HTTP {response.status}: {quoted(self._redacted(body), 200)}"
         if response.status < 400:
-            text += f"; it redirects to {response.headers.get('Location')!r}: give that URL"
+            text += f"; it redirects to {response.headers.get('location')!r}: give that URL"
         return self._error(HttpStatusError, text)
+
+
+def _content_type(response: Connection) -> str:
+    return response.headers.get("content-type", "no content type").partition(";")[0]
 
 
 def _without_query(url: str) -> str:
@@ -359,41 +361,6 @@ def _has_valid_port(parts: SplitResult) -> bool:
 
 
 def _way_out(error: Exception) -> str:
-    import aiohttp
-
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+    if isinstance(error, ssl.SSLCertVerificationError):
         return "A certificate that nobody has signed is accepted by verify_tls=false."
     return "Is the server up? Does the URL end in /v1?"
-
-
-async def _read_text(response: aiohttp.ClientResponse, limit_bytes: int) -> str:
-    """At most the first ``limit_bytes`` of a body; a server may send without end."""
-    body = bytearray()
-    async for data in response.content.iter_any():
-        body += data
-        if len(body) >= limit_bytes:
-            break
-    return body[:limit_bytes].decode("utf-8", "replace")
-
-
-async def _read_error(response: aiohttp.ClientResponse) -> str:
-    """The body of a refusal, as far as it comes: the status tells more than its breaking off."""
-    import aiohttp
-
-    try:
-        return await _read_text(response, _ERROR_BODY_BYTES)
-    except (aiohttp.ClientError, TimeoutError):
-        return ""
-
-
-async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Read what HTTP sends after ``[DONE]``: only then does the connection serve once more.
-
-    A new connection per request would make the client slow and the ports run out.
-    """
-    import aiohttp
-
-    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-        async with asyncio.timeout(_DRAIN_S):
-            async for _ in response.content.iter_any():
-                pass

@@ -6,7 +6,9 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from wattbench.core.errors import BackendError
 from wattbench.core.load import TokenChunk, Usage
@@ -35,12 +37,19 @@ park part pass past path plan play
 """
 WORDS = tuple(_WORD_LINES.split())
 
+# Some servers cut the text of a token in two: that many more chunks than tokens are believed.
+_SPLIT_FRACTION = 0.5
+
 # The answer proper comes first; servers name the thinking before it in either of two ways.
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "text")
 
 
 class StreamError(BackendError):
     """An answer broke off, is malformed, or carries an error of the server."""
+
+
+class WrongUsage(BackendError):
+    """A whole answer came with a count of tokens that it cannot have."""
 
 
 def message_text(message: Message) -> str:
@@ -92,10 +101,12 @@ class Answer:
 
     Attributes:
         redacted: Clears a text of the server of secrets before it gets into an error.
+        max_output_tokens: The longest answer that was asked for [tokens].
         done: Whether the server has said ``[DONE]``.
     """
 
     redacted: Callable[[str], str]
+    max_output_tokens: int
     done: bool = False
     _finish_reason: str | None = None
     _usage: dict[str, Json] = field(default_factory=dict)
@@ -134,6 +145,8 @@ class Answer:
 
         Raises:
             StreamError: If the server never said that the answer has ended.
+            WrongUsage: If it counts more tokens than were asked for, or far fewer than chunks
+                with text came.
         """
         if not self.done and self._finish_reason is None:
             raise StreamError(
@@ -147,12 +160,25 @@ class Answer:
             cached_tokens=_count(details, "cached_tokens"),
             finish_reason=self._finish_reason,
         )
+        self._check_count(usage.output_tokens)
         return TokenChunk(tokens=0, usage=usage)
+
+    def _check_count(self, output_tokens: int | None) -> None:
+        # 0 and less is how servers say that they do not count: unknown, not wrong.
+        if output_tokens is None or output_tokens <= 0:
+            return
+        least = self._chunks * (1 - _SPLIT_FRACTION)
+        # One more than asked for: some count the end-of-text token beside the limit.
+        if not least <= output_tokens <= self.max_output_tokens + 1:
+            raise WrongUsage(
+                f"usage counts {output_tokens} output tokens, but {self._chunks} chunks with text "
+                f"came and at most {self.max_output_tokens} tokens were asked for"
+            )
 
     def _choice(self, event: Event) -> dict[str, Json]:
         """The first choice of an event, empty if it has none; keeps the counts beside it."""
         try:
-            content = json.loads(event.data)
+            content = _parsed(event.data)
         except (ValueError, RecursionError) as error:
             raise self._error("malformed JSON in the stream", event) from error
         if not isinstance(content, dict):
@@ -174,10 +200,20 @@ def _text(choice: dict[str, Json]) -> str:
     """The text of a choice, empty if it has none."""
     delta = choice.get("delta")
     source = delta if isinstance(delta, dict) else choice
-    texts = (source.get(name) for name in _TEXT_FIELDS)
-    text = next((text for text in texts if isinstance(text, str) and text), "")
-    # JSON can hold half a surrogate pair, which is no text and has no length in UTF-8.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    for name in _TEXT_FIELDS:
+        text = source.get(name)
+        if text and isinstance(text, str):
+            # JSON can hold half a surrogate pair, which is no text and has no length in UTF-8.
+            return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    return ""
+
+
+def _parsed(data: str) -> Any:
+    """JSON, by the fast reader where that takes it: it refuses half a surrogate pair."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return json.loads(data)
 
 
 def _count(counts: Json, name: str) -> int | None:

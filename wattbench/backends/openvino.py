@@ -54,6 +54,9 @@ class OpenVINOOptions:
     cache_gib: int = option(1, "Room for keys and values [GiB].")
     max_batch: int = option(64, "Most requests computed together.")
     prefix_cache: bool = option(False, "Compute equal beginnings of prompts only once.")
+    stream_text: bool = option(
+        False, "Tell each step's text, not only the whole one at the end; costs a few per cent."
+    )
 
 
 class OpenVINOBackend:
@@ -135,7 +138,7 @@ class OpenVINOBackend:
             while not isinstance(answer := await answers.get(), Ended):
                 if isinstance(answer, Died):
                     raise EngineDied(f"openvino: the engine's process {answer.text}")
-                yield TokenChunk(tokens=answer)
+                yield TokenChunk(tokens=answer.tokens, text=answer.text)
             yield self._last_chunk(answer)
         finally:
             process.release(ident)
@@ -164,6 +167,7 @@ class OpenVINOBackend:
             cache_gib=self._options.cache_gib,
             max_batch=self._options.max_batch,
             prefix_cache=self._options.prefix_cache,
+            stream_text=self._options.stream_text,
         )
 
     def _describe(self, model: ModelFile, ready: Ready, pid: int) -> EngineInfo:

@@ -29,6 +29,7 @@ class EngineSettings:
         cache_blocks: The same in the engine's blocks instead; 0 to go by ``cache_gib``.
         max_batch: Most requests computed together.
         prefix_cache: Whether equal beginnings of prompts are computed once.
+        stream_text: Whether the text of each step is told, not only that of the whole answer.
     """
 
     model: str
@@ -39,6 +40,7 @@ class EngineSettings:
     cache_blocks: int = 0
     max_batch: int
     prefix_cache: bool
+    stream_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """What a step adds to one answer; its text is None unless texts are streamed."""
+
+    tokens: int
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """End of one answer; ``error`` says why it failed, None for a success."""
 
@@ -103,9 +113,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From the child, once per step of the engine: new tokens and ends, by request."""
+    """From the child, once per step of the engine: what is new and what ended, by request."""
 
-    tokens: Mapping[int, int]
+    pieces: Mapping[int, Piece]
     ended: Mapping[int, Ended]
 
 

@@ -23,6 +23,7 @@ from wattbench.backends.openvino_messages import (
     Failed,
     Inbox,
     Part,
+    Piece,
     Ready,
     Step,
     Submit,
@@ -43,8 +44,8 @@ class Died:
     text: str
 
 
-Answers = asyncio.Queue[int | Ended | Died]
-"""What one request gets: numbers of new tokens, then an end."""
+Answers = asyncio.Queue[Piece | Ended | Died]
+"""What one request gets: pieces, then an end."""
 
 
 class EngineProcess(asyncio.Protocol):
@@ -154,9 +155,9 @@ class EngineProcess(asyncio.Protocol):
 
     def _deliver(self, step: Step) -> None:
         """A request that was dropped in the meantime has no queue any more."""
-        for ident, tokens in step.tokens.items():
+        for ident, piece in step.pieces.items():
             if ident in self._answers:
-                self._answers[ident].put_nowait(tokens)
+                self._answers[ident].put_nowait(piece)
         for ident, ended in step.ended.items():
             if ident in self._answers:
                 self._answers.pop(ident).put_nowait(ended)

@@ -25,6 +25,7 @@ from wattbench.backends.openvino_messages import (
     Failed,
     Inbox,
     Part,
+    Piece,
     Ready,
     Step,
     Submit,
@@ -38,6 +39,7 @@ _LOAD_ADVICE = (
     "check that the device has memory for the model and cache_gib, and that the engine can read a "
     ".gguf file's architecture (llama, qwen2, qwen3) and weights (f16, q8_0, q4_0, q4_1, q4_k)"
 )
+_HALF_CHARACTER = "\ufffd"
 _VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO")
 
 
@@ -91,7 +93,7 @@ def _serve(link: socket.socket, engine: _Engine) -> None:
             if refused:
                 link.sendall(packed(Step({}, refused)))
         step = engine.step()
-        if step.tokens or step.ended:
+        if step.pieces or step.ended:
             link.sendall(packed(step))
 
 
@@ -113,6 +115,10 @@ class _Running:
     input_tokens: int
     max_output_tokens: int
     output_ids: list[int] = field(default_factory=list)
+    told: int = 0
+    """Tokens whose text is out."""
+    context: int = 0
+    """First token that the next piece is decoded with: spaces depend on what is before."""
     finish_reason: str | None = None
 
 
@@ -228,7 +234,7 @@ class _Engine:
     def step(self) -> Step:
         """Compute one step of everything that runs."""
         self._pipeline.step()
-        tokens: dict[int, int] = {}
+        pieces: dict[int, Piece] = {}
         ended: dict[int, Ended] = {}
         for ident, running in self._running.items():
             before = len(running.output_ids)
@@ -237,12 +243,33 @@ class _Engine:
                     running.output_ids += output.generated_ids
                     running.finish_reason = output.finish_reason.name.lower()
             if len(running.output_ids) > before:
-                tokens[ident] = len(running.output_ids) - before
+                pieces[ident] = Piece(len(running.output_ids) - before)
             if running.handle.get_status() != self._genai.GenerationStatus.RUNNING:
                 ended[ident] = self._end(running)
+        if self._settings.stream_text:
+            pieces = self._with_texts(pieces, ended)
         for ident in ended:
             del self._running[ident]
-        return Step(tokens, ended)
+        return Step(pieces, ended)
+
+    def _with_texts(self, pieces: dict[int, Piece], ended: dict[int, Ended]) -> dict[int, Piece]:
+        """The pieces with their texts, all decoded in one call."""
+        if not pieces:
+            return pieces
+        live = [self._running[ident] for ident in pieces]
+        spans = [each.output_ids[each.context : end] for each in live for end in (each.told, None)]
+        texts = self._tokenizer.decode(spans)
+        told: dict[int, Piece] = {}
+        for (ident, piece), running, before, now in zip(
+            pieces.items(), live, texts[::2], texts[1::2], strict=True
+        ):
+            text = now[len(before) :]
+            if text.endswith(_HALF_CHARACTER) and ident not in ended:
+                text = ""  # the bytes of a character are split over tokens: wait for the rest
+            else:
+                running.context, running.told = running.told, len(running.output_ids)
+            told[ident] = Piece(piece.tokens, text)
+        return told
 
     def _end(self, running: _Running) -> Ended:
         counts = running.input_tokens, len(running.output_ids)
@@ -253,7 +280,8 @@ class _Engine:
                 error=f"the engine gave up after {counts[1]} of {running.max_output_tokens} tokens "
                 f"on a prompt of {counts[0]}: they do not fit its KV cache; raise cache_gib",
             )
-        text = self._tokenizer.decode(running.output_ids)
+        # What was streamed piece by piece is not told again.
+        text = "" if self._settings.stream_text else self._tokenizer.decode(running.output_ids)
         return Ended(*counts, text=text, finish_reason=running.finish_reason)
 
 

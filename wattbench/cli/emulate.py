@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import click
 
+from wattbench.core.errors import UsageError
 from wattbench.emulator import (
+    ANSWER_FAULTS,
     FAULTS,
+    AnswerFault,
     EmulatedMachine,
     MachineSettings,
     Sensor,
@@ -45,6 +49,14 @@ from wattbench.plugins import PluginSpec, parse_options, parse_spec
     help=f"How the sensors fail, may be repeated: {', '.join(FAULTS)}.",
 )
 @click.option(
+    "--answer-fault",
+    "answer_faults",
+    multiple=True,
+    metavar="KIND[,every=N]",
+    help="How each N-th answer fails (5th unless told), may be repeated: "
+    f"{', '.join(ANSWER_FAULTS)}.",
+)
+@click.option(
     "--power",
     default="",
     metavar="KEY=VALUE,…",
@@ -66,7 +78,8 @@ def command(profile: str, model: str, port: int, seed: int, **asked: Any) -> Non
     any window (/truth?start=T&end=T, Unix seconds). One line `ready URL` says that it accepts.
     """
     from wattbench.emulator.exposition import Page
-    from wattbench.emulator.server import EmulatorServer, serve
+    from wattbench.emulator.server import EmulatorServer
+    from wattbench.openai_api.loopback import serve
 
     machine_profile, descriptor = load_profile(profile), load_model(model)
     settings = parse_options(_spec("power", asked["power"]), MachineSettings)
@@ -82,8 +95,23 @@ def command(profile: str, model: str, port: int, seed: int, **asked: Any) -> Non
         profile=machine_profile.name,
         model=descriptor.name,
     )
-    server = EmulatorServer(page, seed=seed, tokens_per_chunk=asked["tokens_per_chunk"])
-    asyncio.run(serve(server, port, on_ready=lambda url: click.echo(f"ready {url}")))
+    server = EmulatorServer(
+        page,
+        seed=seed,
+        tokens_per_chunk=asked["tokens_per_chunk"],
+        faults=[_answer_fault(text) for text in asked["answer_faults"]],
+    )
+    asyncio.run(serve(server.application(), port, lambda url: click.echo(f"ready {url}")))
+
+
+def _answer_fault(text: str) -> AnswerFault:
+    spec = parse_spec(text)
+    if spec.name not in ANSWER_FAULTS:
+        raise UsageError(f"no answer fault {spec.name!r}; there are {', '.join(ANSWER_FAULTS)}")
+    fault: AnswerFault = parse_options(
+        dataclasses.replace(spec, values={"kind": spec.name, **spec.values}), AnswerFault
+    )
+    return fault
 
 
 def _spec(name: str, text: str) -> PluginSpec:

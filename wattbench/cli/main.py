@@ -22,6 +22,7 @@ COMMANDS = {
     "calibrate": "Fit a wall meter to the meters of the devices, over stored runs.",
     "detach": "Take an attached log out of a stored run again.",
     "plot": "Draw stored runs.",
+    "serve": "Serve an embedded engine by the OpenAI API, for any load generator.",
     "emulate": "Serve an emulated machine: OpenAI API, Prometheus metrics, and its exact truth.",
     "agent": "Stream this host's meters to a load generator on another machine.",
     "selftest": "How fast and how punctual the load generator is on this machine.",

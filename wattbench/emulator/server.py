@@ -3,7 +3,8 @@
     GET  /v1/models                 the one model
     POST /v1/completions            also /v1/chat/completions; streamed or whole
     GET  /metrics                   DCGM names for the devices, vLLM names for the server
-    GET  /truth?start=T&end=T       exact energies and counts between two Unix times [s]
+    GET  /truth?start=T&end=T       exact energies and counts between two Unix times [s];
+                                    with &emissions=1 also when each event was written
     GET  /health
 
 It runs in real time; the physics is that of the in-process face.
@@ -12,26 +13,32 @@ It runs in real time; the physics is that of the in-process face.
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from aiohttp import web
 
-from wattbench.core.errors import WattbenchError
+from wattbench.emulator.answer_faults import WRONG_FACTOR, AnswerFault, break_off
 from wattbench.emulator.device import Stream
+from wattbench.emulator.emissions import Emissions
 from wattbench.emulator.exposition import Page
-from wattbench.emulator.truth import WindowTruth, truth
+from wattbench.emulator.truth import RequestTruth, WindowTruth, truth
+from wattbench.openai_api import (
+    DONE,
+    AnswerWriter,
+    Ask,
+    BadRequest,
+    Kind,
+    models,
+    refusal,
+    understand,
+    usage,
+)
 
 MEAN_OUTPUT_TOKENS = 150
 """Answers that may end by themselves are geometric with this mean [tokens]."""
-MAX_EMISSIONS = 100_000
-"""Requests whose first emission is remembered."""
-DEFAULT_MAX_TOKENS = {"text_completion": 16, "chat.completion": 256}
 _TRUTH_KEYS = (
     "energy_joules",
     "idle_energy_joules",
@@ -42,31 +49,6 @@ _TRUTH_KEYS = (
 )
 
 
-class BadRequest(Exception):
-    """A request that an OpenAI server would refuse with HTTP 400."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One validated request for an answer.
-
-    Attributes:
-        kind: ``text_completion`` or ``chat.completion``.
-        input_tokens: Prompt length; a word, or a given token id, is a token.
-        output_tokens: Length that the answer will have.
-        finish_reason: ``length`` if the limit ends it, else ``stop``.
-        stream: Whether it is streamed.
-        include_usage: Whether the stream ends with counts.
-    """
-
-    kind: str
-    input_tokens: int
-    output_tokens: int
-    finish_reason: str
-    stream: bool
-    include_usage: bool
-
-
 class EmulatorServer:
     """Serves one machine.
 
@@ -74,17 +56,33 @@ class EmulatorServer:
         page: The machine, not started, with its sensors and names.
         seed: Seed of answer lengths.
         tokens_per_chunk: Tokens in one event of a stream.
+        faults: How answers fail.
+
+    Attributes:
+        machine: The machine.
+        model: Name of what it serves.
+        succeeded: Answers that came to their end.
+        emissions: When each event was written.
     """
 
-    def __init__(self, page: Page, *, seed: int = 0, tokens_per_chunk: int = 1) -> None:
+    def __init__(
+        self,
+        page: Page,
+        *,
+        seed: int = 0,
+        tokens_per_chunk: int = 1,
+        faults: Sequence[AnswerFault] = (),
+    ) -> None:
         self.machine = page.machine
         self.model = page.model
         self.succeeded = 0
+        self.emissions = Emissions()
         self._page = page
         self._tokens_per_chunk = tokens_per_chunk
         self._lengths = np.random.default_rng((seed, 0x4C))
-        self._created = 0
-        self._emitted_s: dict[int, float] = {}
+        self._faults = faults
+        self._asked = 0
+        self._created_unix_s = 0
 
     def application(self) -> web.Application:
         """The web application; the machine is switched on when it starts."""
@@ -100,7 +98,7 @@ class EmulatorServer:
         return app
 
     async def _switch_on(self, _app: web.Application) -> None:
-        self._created = int(time.time())
+        self._created_unix_s = int(time.time())
         self.machine.start()
 
     async def _switch_off(self, _app: web.Application) -> None:
@@ -110,12 +108,8 @@ class EmulatorServer:
         return web.Response(text="ok\n")
 
     async def _models(self, _request: web.Request) -> web.Response:
-        model = {"id": self.model, "object": "model", "created": self._created}
-        model |= {
-            "owned_by": "wattbench",
-            "max_model_len": self.machine.roofline.kv_capacity_tokens,
-        }
-        return web.json_response({"object": "list", "data": [model]})
+        longest = self.machine.roofline.kv_capacity_tokens
+        return web.json_response(models(self.model, self._created_unix_s, longest))
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         return await self._answer(request, "text_completion")
@@ -123,115 +117,76 @@ class EmulatorServer:
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         return await self._answer(request, "chat.completion")
 
-    async def _answer(self, request: web.Request, kind: str) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, kind: Kind) -> web.StreamResponse:
+        received_s = asyncio.get_running_loop().time()
         try:
-            ask = self._understand(await request.json(), kind)
-            stream = self.machine.submit(ask.input_tokens, ask.output_tokens)
+            ask = understand(await request.json(), kind, self.model)
+            self._asked += 1
+            fault = next((f for f in self._faults if self._asked % f.every == 0), None)
+            if fault is not None and fault.status is not None:
+                return web.json_response(refusal("out of order", fault.status), status=fault.status)
+            output_tokens = self._length(ask)
+            stream = self.machine.submit(ask.words, output_tokens)
         except (BadRequest, ValueError) as error:
-            detail = {"message": str(error), "type": "invalid_request_error", "code": 400}
-            return web.json_response({"error": detail}, status=400)
+            return web.json_response(refusal(str(error), 400), status=400)
+        writer = AnswerWriter(
+            kind=kind, number=stream.number, model=self.model, created_unix_s=self._created_unix_s
+        )
         try:
-            if ask.stream:
-                return await self._streamed(request, ask, stream)
-            return await self._whole(ask, stream)
+            if not ask.stream:
+                return await self._whole(ask, stream, writer)
+            self.emissions.begin(stream.number, received_s)
+            return await self._streamed(request, ask, stream, writer, fault)
         finally:
             # Also when the client went away: the machine must not work for nobody.
             self.machine.cancel(stream)
 
-    def _understand(self, body: Any, kind: str) -> Ask:
-        if not isinstance(body, dict):
-            raise BadRequest("the body must be a JSON object")
-        if body.get("model", self.model) != self.model:
-            raise BadRequest(f"the model is {self.model!r}, not {body['model']!r}")
-        if body.get("n", 1) != 1:
-            raise BadRequest("n must be 1")
-        asked = body.get("max_tokens") or body.get("max_completion_tokens")
-        limit = _positive(asked or DEFAULT_MAX_TOKENS[kind], "max_tokens")
-        least = min(limit, int(body.get("min_tokens") or 1))
-        length = limit
-        if not body.get("ignore_eos"):
-            length = min(limit, max(least, int(self._lengths.geometric(1 / MEAN_OUTPUT_TOKENS))))
-        options = body.get("stream_options") or {}
-        return Ask(
-            kind=kind,
-            input_tokens=_prompt_tokens(body, kind),
-            output_tokens=length,
-            finish_reason="length" if length == limit else "stop",
-            stream=bool(body.get("stream")),
-            include_usage=bool(options.get("include_usage")),
-        )
+    def _length(self, ask: Ask) -> int:
+        """Length of the answer [tokens]."""
+        if ask.ignore_eos:
+            return ask.max_tokens
+        drawn = int(self._lengths.geometric(1 / MEAN_OUTPUT_TOKENS))
+        return min(ask.max_tokens, max(ask.min_tokens, drawn))
 
-    async def _streamed(self, request: web.Request, ask: Ask, stream: Stream) -> web.StreamResponse:
+    async def _streamed(
+        self,
+        request: web.Request,
+        ask: Ask,
+        stream: Stream,
+        writer: AnswerWriter,
+        fault: AnswerFault | None,
+    ) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
         )
         await response.prepare(request)
         if ask.kind == "chat.completion":
-            await response.write(self._event(ask, stream, role=True))
-        sent = 0
-        while sent < ask.output_tokens:
-            want = min(self._tokens_per_chunk, ask.output_tokens - sent)
+            await response.write(writer.role())
+        for first in range(0, stream.output_tokens, self._tokens_per_chunk):
+            if fault is not None and first >= stream.output_tokens // 2 and fault.breaks_off:
+                await break_off(fault, request, response)
+                return response
+            want = min(self._tokens_per_chunk, stream.output_tokens - first)
             await _take(stream, want)
-            sent += want
-            last = sent == ask.output_tokens
-            event = self._event(ask, stream, first=sent - want, tokens=want, last=last)
-            if sent == want:
-                self._note_emission(stream.number)
+            reason = _reason(ask, stream) if first + want == stream.output_tokens else None
+            event = writer.text(_words(first, want), reason)
+            self.emissions.note(stream)
             await response.write(event)
         self.succeeded += 1
         if ask.include_usage:
-            chunk = self._head(ask, stream, chunk=True) | {"choices": [], "usage": _usage(ask)}
-            await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
-        await response.write(b"data: [DONE]\n\n")
+            factor = WRONG_FACTOR if fault is not None else 1  # the others have returned
+            counts = (stream.input_tokens, stream.output_tokens * factor)
+            await response.write(writer.usage(*counts, cached_tokens=0))
+        await response.write(DONE)
         await response.write_eof()
         return response
 
-    def _note_emission(self, number: int) -> None:
-        """Keep when the first token of a request was written, of as many requests as fit."""
-        self._emitted_s[number] = asyncio.get_running_loop().time()
-        if len(self._emitted_s) > MAX_EMISSIONS:
-            del self._emitted_s[next(iter(self._emitted_s))]
-
-    def _event(
-        self,
-        ask: Ask,
-        stream: Stream,
-        *,
-        first: int = 0,
-        tokens: int = 0,
-        last: bool = False,
-        role: bool = False,
-    ) -> bytes:
-        text = "".join(f" w{number}" for number in range(first, first + tokens))
-        choice: dict[str, Any] = {"index": 0, "logprobs": None}
-        choice["finish_reason"] = ask.finish_reason if last else None
-        if ask.kind == "chat.completion":
-            choice["delta"] = {"role": "assistant", "content": ""} if role else {"content": text}
-        else:
-            choice["text"] = text
-        chunk = self._head(ask, stream, chunk=True) | {"choices": [choice]}
-        return f"data: {json.dumps(chunk)}\n\n".encode()
-
-    async def _whole(self, ask: Ask, stream: Stream) -> web.Response:
-        await _take(stream, ask.output_tokens)
+    async def _whole(self, ask: Ask, stream: Stream, writer: AnswerWriter) -> web.Response:
+        await _take(stream, stream.output_tokens)
         self.succeeded += 1
-        text = "".join(f" w{number}" for number in range(ask.output_tokens))
-        choice: dict[str, Any] = {"index": 0, "finish_reason": ask.finish_reason, "logprobs": None}
-        if ask.kind == "chat.completion":
-            choice["message"] = {"role": "assistant", "content": text}
-        else:
-            choice["text"] = text
-        body = self._head(ask, stream, chunk=False) | {"choices": [choice], "usage": _usage(ask)}
-        return web.json_response(body)
-
-    def _head(self, ask: Ask, stream: Stream, *, chunk: bool) -> dict[str, Any]:
-        chat = ask.kind == "chat.completion"
-        return {
-            "id": f"{'chatcmpl' if chat else 'cmpl'}-{stream.number}",
-            "object": "chat.completion.chunk" if chat and chunk else ask.kind,
-            "created": self._created,
-            "model": self.model,
-        }
+        counts = usage(stream.input_tokens, stream.output_tokens, cached_tokens=0)
+        text = _words(0, stream.output_tokens)
+        return web.json_response(writer.whole(text, _reason(ask, stream), counts))
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         now_s = asyncio.get_running_loop().time()
@@ -247,28 +202,35 @@ class EmulatorServer:
         if not start_s < end_s:
             return web.json_response({"error": "start must be before end"}, status=400)
         found = truth(self.machine, start_s - unix_minus_loop_s, end_s - unix_minus_loop_s)
-        return web.json_response(_truth_json(found, unix_minus_loop_s, self._emitted_s))
+        each = request.query.get("emissions") == "1"
+        return web.json_response(_truth_json(found, unix_minus_loop_s, self.emissions, each=each))
 
 
 def _truth_json(
-    found: WindowTruth, unix_minus_loop_s: float, emitted_s: Mapping[int, float]
+    found: WindowTruth, unix_minus_loop_s: float, emissions: Emissions, *, each: bool
 ) -> dict[str, Any]:
     def unix_s(time_s: float | None) -> float | None:
         return None if time_s is None else time_s + unix_minus_loop_s
 
-    shown: dict[str, Any] = {key: getattr(found, key) for key in _TRUTH_KEYS}
-    shown["requests"] = [
-        {
+    def request_json(request: RequestTruth) -> dict[str, Any]:
+        written_s = emissions.written_s(request.number)
+        shown: dict[str, Any] = {
             "id": request.number,
             "energy_joules": request.energy_joules,
+            "received_unix_s": unix_s(emissions.received_s(request.number)),
             "first_token_unix_s": unix_s(request.first_token_s),
-            "first_emission_unix_s": unix_s(emitted_s.get(request.number)),
+            "first_emission_unix_s": unix_s(written_s[0] if written_s else None),
             "last_token_unix_s": unix_s(request.last_token_s),
             "input_tokens": request.input_tokens,
             "output_tokens": request.output_tokens,
         }
-        for request in found.requests
-    ]
+        if each:
+            shown["emission_unix_s"] = [unix_s(time_s) for time_s in written_s]
+        return shown
+
+    shown: dict[str, Any] = {key: getattr(found, key) for key in _TRUTH_KEYS}
+    shown["emission_lateness"] = emissions.lateness()
+    shown["requests"] = [request_json(request) for request in found.requests]
     return shown
 
 
@@ -281,68 +243,9 @@ async def _take(stream: Stream, tokens: int) -> None:
     stream.ready -= tokens
 
 
-def _usage(ask: Ask) -> dict[str, Any]:
-    return {
-        "prompt_tokens": ask.input_tokens,
-        "completion_tokens": ask.output_tokens,
-        "total_tokens": ask.input_tokens + ask.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0},
-    }
+def _reason(ask: Ask, stream: Stream) -> str:
+    return "length" if stream.output_tokens == ask.max_tokens else "stop"
 
 
-def _positive(value: Any, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BadRequest(f"{name} must be a whole number from 1, not {value!r}")
-    return value
-
-
-def _prompt_tokens(body: dict[str, Any], kind: str) -> int:
-    if kind == "chat.completion":
-        messages = body.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise BadRequest("messages must be a list that is not empty")
-        return max(1, sum(_words(m.get("content") if isinstance(m, dict) else m) for m in messages))
-    prompt = body.get("prompt")
-    if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
-        return len(prompt)
-    if isinstance(prompt, list) and len(prompt) == 1:
-        prompt = prompt[0]
-    if not isinstance(prompt, str):
-        raise BadRequest("prompt must be one text, or a list of token ids")
-    return max(1, _words(prompt))
-
-
-def _words(content: Any) -> int:
-    if isinstance(content, list):
-        return sum(_words(part.get("text")) for part in content if isinstance(part, dict))
-    return len(content.split()) if isinstance(content, str) else 0
-
-
-async def serve(server: EmulatorServer, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve on the loopback interface until SIGINT or SIGTERM.
-
-    Args:
-        server: What to serve.
-        port: Where; 0 picks a free one.
-        on_ready: Called with the base URL once connections are accepted.
-
-    Raises:
-        WattbenchError: If the port cannot be opened.
-    """
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
-        except OSError as error:
-            raise WattbenchError(
-                f"port {port} cannot be opened: {error.strerror}; choose another, or --port 0"
-            ) from error
-        on_ready(f"http://127.0.0.1:{runner.addresses[0][1]}")
-        await stopped.wait()
-    finally:
-        await runner.cleanup()
+def _words(first: int, count: int) -> str:
+    return "".join(f" w{number}" for number in range(first, first + count))

@@ -1,0 +1,306 @@
+"""A lean HTTP/1.1 client for many streams at once: httptools parses, asyncio carries.
+
+One request at a time on a connection; idle connections are taken up again, the latest first. No
+redirect is followed, no cookie kept (a balancer's would send every request to one replica), no
+proxy asked, no compression (it would gather many small chunks into a few large ones), and nothing
+is tried twice. A general client spends more time on each chunk than this whole path does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import Mapping
+from urllib.parse import SplitResult
+
+import httptools
+
+READ_BUFFER_BYTES = 4 * 2**20
+"""Unread bytes of one answer; beyond them the server is held up. Chunks have a few hundred."""
+
+KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers drop an idle connection
+
+
+class BrokenAnswer(Exception):
+    """An answer ended before its end, or is no HTTP."""
+
+
+class NoConnection(Exception):
+    """Nobody accepts a connection in time."""
+
+
+class HttpClient:
+    """Requests to one host.
+
+    Args:
+        url: Parts of any URL of the host.
+        tls: How to check its certificate; None for plain HTTP.
+        connect_s: Longest time until a connection stands [s].
+        silence_s: Longest time without a byte of an answer [s].
+    """
+
+    def __init__(
+        self, url: SplitResult, tls: ssl.SSLContext | None, *, connect_s: float, silence_s: float
+    ) -> None:
+        self._host = url.hostname or ""
+        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._tls = tls
+        self._connect_s = connect_s
+        self._silence_s = silence_s
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
+        self._fixed_head = (
+            f" HTTP/1.1\r\nHost: {url.netloc}\r\nUser-Agent: wattbench\r\n"
+            "Accept: */*\r\nAccept-Encoding: identity\r\n"
+        )
+
+    async def send(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Connection:
+        """Send a request and wait for the status and headers of its answer.
+
+        Args:
+            method: Such as ``POST``.
+            target: Path and query.
+            headers: Beside those that every request has.
+            body: JSON, None for a request without one.
+
+        Returns:
+            The connection, with the answer on it; ``release`` it in any case.
+
+        Raises:
+            NoConnection: If none stands within ``connect_s``.
+            TimeoutError: If nothing comes for ``silence_s``.
+            ConnectionResetError: If the connection is lost before the answer begins.
+            BrokenAnswer: If what comes is no HTTP.
+            OSError: If there is no way to the host, or its certificate is not accepted.
+        """
+        head = method + " " + target + self._fixed_head
+        for name, value in headers.items():
+            head += f"{name}: {value}\r\n"
+        if body is not None:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        connection = self._take_idle() or await self._connect()
+        try:
+            await connection.exchange(head.encode("latin-1") + b"\r\n" + (body or b""))
+        except BaseException:
+            connection.release()
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for connection in list(self._all):
+            connection.abort()
+        await asyncio.sleep(0)  # transports tell the loop in its next round
+
+    def _take_idle(self) -> Connection | None:
+        oldest_s = time.monotonic() - KEEP_ALIVE_S
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and connection.idle_since_s > oldest_s:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self._idle, self._all, self._silence_s),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                )
+        except TimeoutError as error:
+            raise NoConnection from error
+        return connection
+
+
+class Connection(asyncio.Protocol):
+    """One connection, and the answer that is on it.
+
+    Attributes:
+        status: HTTP status of the answer.
+        headers: Its headers, names in lower case.
+        complete: Whether the whole answer is here.
+        idle_since_s: When it was put aside [s, monotonic clock].
+    """
+
+    def __init__(
+        self, idle: list[Connection], connections: set[Connection], silence_s: float
+    ) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.complete = False
+        self.idle_since_s = 0.0
+        self._idle = idle
+        self._connections = connections
+        self._silence_s = silence_s
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._lost: BaseException | None = None
+        self._ends_by_closing = False
+        self._busy = False
+        self._headers_here = False
+        self._keeps_alive = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request can be sent."""
+        return self._lost is None
+
+    async def exchange(self, request: bytes) -> None:
+        """Send a request; returns when the headers of its answer are here."""
+        self.status, self.headers, self.complete = 0, {}, False
+        self._headers_here, self._busy = False, True
+        assert self._transport is not None
+        self._transport.write(request)
+        while not self._headers_here:
+            if isinstance(self._lost, BrokenAnswer):
+                raise self._lost
+            if self._lost is not None:
+                raise ConnectionResetError("the server closed the connection") from self._lost
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, as many as are here; empty at its end.
+
+        Raises:
+            TimeoutError: If nothing comes for ``silence_s``.
+            BrokenAnswer: If the connection is lost, or the answer is malformed.
+        """
+        while not self._body:
+            if self.complete:
+                return b""
+            if self._lost is not None:
+                raise BrokenAnswer(str(self._lost) or "the server closed the connection")
+            await self._wait()
+        data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        self._body_bytes = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    async def read_all(self, limit_bytes: int) -> str:
+        """At most so much of the body; a server may send without end."""
+        body = bytearray()
+        while len(body) < limit_bytes and (data := await self.read()):
+            body += data
+        return body[:limit_bytes].decode("utf-8", "replace")
+
+    async def drain(self, longest_s: float) -> None:
+        """Read what comes after the answer proper: only then does the connection serve again."""
+        if self.complete:
+            return
+        with contextlib.suppress(TimeoutError, BrokenAnswer):
+            async with asyncio.timeout(longest_s):
+                while await self.read():
+                    pass
+
+    def release(self) -> None:
+        """Done with the answer: keep the connection if it is whole, else cut it.
+
+        A cut is how the server hears that nobody reads on.
+        """
+        if not self._busy:
+            return
+        self._busy = False
+        self._body.clear()
+        if self.complete and self.usable and self._keeps_alive:
+            self._parser = httptools.HttpResponseParser(self)
+            self.idle_since_s = time.monotonic()
+            self._idle.append(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _wait(self) -> None:
+        """Until something happens on the connection."""
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        alarm = loop.call_later(self._silence_s, _expire, waiter)
+        try:
+            await waiter
+        finally:
+            alarm.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of ``asyncio.Protocol``."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Part of ``asyncio.Protocol``."""
+        if not self._busy:
+            self.abort()  # a server that speaks unasked: what it says belongs to no request
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._lost = BrokenAnswer(f"no HTTP: {error}")
+            self.abort()
+        if self._body_bytes > READ_BUFFER_BYTES and not self._paused:
+            assert self._transport is not None
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of ``asyncio.Protocol``."""
+        self._connections.discard(self)
+        if self in self._idle:
+            self._idle.remove(self)
+        if self._headers_here and self._ends_by_closing and exc is None:
+            self.complete = True
+        if self._lost is None:
+            self._lost = exc or ConnectionResetError("the server closed the connection")
+        self._wake()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Part of ``httptools``."""
+        self.headers[name.decode("latin-1").lower()] = value.decode("utf-8", "replace")
+
+    def on_headers_complete(self) -> None:
+        """Part of ``httptools``; a status of 1xx only announces another answer."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.headers = {}
+            return
+        self.status, self._headers_here = status, True
+        self._ends_by_closing = not {"content-length", "transfer-encoding"} & set(self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Part of ``httptools``."""
+        self._body.append(body)
+        self._body_bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        """Part of ``httptools``."""
+        if self._headers_here:
+            self.complete = True
+            self._keeps_alive = self._parser.should_keep_alive()
+
+
+def _expire(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
