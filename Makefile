@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 RESULTS := results/quickstart
 
-.PHONY: help quickstart test check bench bench-truth clean
+PEERS := guidellm aiperf
+
+.PHONY: help quickstart test check bench bench-truth bench-client clean
 
 help:
 	@echo "make quickstart  measure a real model on this machine: table, database, picture"
 	@echo "make test        run the tests"
 	@echo "make check       lint, types and structure"
 	@echo "make bench       speed of wattbench itself"
+	@echo "make bench-client the load generator beside guidellm and aiperf, which it installs"
 	@echo "make bench-truth measured joules beside a truth; TRUTH=DIR: records of a real meter"
 
 $(VENV)/run.stamp: pyproject.toml
@@ -46,5 +49,14 @@ bench: $(VENV)/dev.stamp
 bench-truth: $(VENV)/dev.stamp
 	@$(BIN)/python tests/bench_truth.py $(if $(TRUTH),--truth "$(TRUTH)")
 
+.peers/%/installed.stamp:
+	@echo "installing $* into .peers/$* …"
+	@$(PYTHON) -m venv .peers/$*
+	@.peers/$*/bin/pip install -q --disable-pip-version-check $*
+	@touch $@
+
+bench-client: $(VENV)/dev.stamp $(PEERS:%=.peers/%/installed.stamp)
+	@$(BIN)/python tests/bench_client.py
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -12,6 +12,7 @@ import asyncio
 import re
 import sys
 import time
+from dataclasses import dataclass
 
 import httptools
 
@@ -26,11 +27,20 @@ _END = (
 )
 
 
+@dataclass(slots=True)
+class _Counts:
+    """What was answered so far; ``GET /count`` tells it."""
+
+    requests: int = 0
+    chunks: int = 0
+
+
 class _Face(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, gap_s: float) -> None:
+    def __init__(self, gap_s: float, counts: _Counts) -> None:
         self._gap_s = gap_s
+        self._counts = counts
         self._path = b""
         self._body = b""
         self._parser = httptools.HttpRequestParser(self)
@@ -51,12 +61,16 @@ class _Face(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._parser.get_method() == b"GET":
+            told = b'{"requests": %d, "chunks": %d}' % (self._counts.requests, self._counts.chunks)
+            body = told if self._path == b"/count" else _MODELS
             self._write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-            self._write(b"Content-Length: %d\r\n\r\n%s" % (len(_MODELS), _MODELS))
+            self._write(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
             return
         found = _MAX_TOKENS.search(self._body)
         count = int(found[1]) if found else 1
         chat = b"chat" in self._path
+        self._counts.requests += 1
+        self._counts.chunks += count
         if not self._gap_s:
             chunks = b"".join(_chunk(_text(chat)) for _ in range(count))
             self._write(_HEAD + chunks + _chunk(_end(chat, count)) + b"0\r\n\r\n")
@@ -102,7 +116,8 @@ def _end(chat: bool, count: int) -> bytes:
 
 async def _serve(gap_s: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Face(gap_s), "127.0.0.1", 0, backlog=4096)
+    counts = _Counts()
+    server = await loop.create_server(lambda: _Face(gap_s, counts), "127.0.0.1", 0, backlog=4096)
     sys.stdout.write(f"ready http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     # It lives as long as whoever started it holds its standard input.
