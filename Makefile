@@ -6,7 +6,7 @@ RESULTS := results/quickstart
 
 PEERS := guidellm aiperf
 
-.PHONY: help quickstart test check bench bench-truth bench-client clean
+.PHONY: help quickstart test check bench bench-truth bench-client bench-latency clean
 
 help:
 	@echo "make quickstart  measure a real model on this machine: table, database, picture"
@@ -14,6 +14,7 @@ help:
 	@echo "make check       lint, types and structure"
 	@echo "make bench       speed of wattbench itself"
 	@echo "make bench-client the load generator beside guidellm and aiperf, which it installs"
+	@echo "make bench-latency measured latencies beside those that the server wrote"
 	@echo "make bench-truth measured joules beside a truth; TRUTH=DIR: records of a real meter"
 
 $(VENV)/run.stamp: pyproject.toml
@@ -57,6 +58,9 @@ bench-truth: $(VENV)/dev.stamp
 
 bench-client: $(VENV)/dev.stamp $(PEERS:%=.peers/%/installed.stamp)
 	@$(BIN)/python tests/bench_client.py
+
+bench-latency: $(VENV)/dev.stamp
+	@$(BIN)/python tests/bench_latency.py
 
 clean:
 	rm -rf $(VENV) .peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from wire import get
 
 from wattbench.core.energy import FloatArray
+from wattbench.core.load import RequestResult
 from wattbench.store import connect, database_url, load_run
 
 WORKLOAD = """
@@ -37,10 +39,51 @@ class Latencies:
     e2e_s: FloatArray
 
 
-def measured(
-    folder: Path, url: str, *, users: int, duration_s: float
-) -> tuple[dict[str, Any], Latencies]:
-    """One point of `wattbench run`, and the latencies of the requests of its window."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a client recorded of the requests of its window; times are Unix seconds."""
+
+    point: dict[str, Any]
+    started_unix_s: float
+    requests: list[RequestResult]
+
+    def latencies(self) -> Latencies:
+        """By the client's own stamps."""
+        starts = np.array([each.queued_s for each in self.requests])
+        return _latencies(starts, [each.chunk_s for each in self.requests], self._tokens())
+
+    def _tokens(self) -> FloatArray:
+        return np.array([each.output_tokens for each in self.requests], np.float64)
+
+    def true_latencies(self, url: str) -> tuple[Latencies, FloatArray]:
+        """The same requests by the server's stamps, and how long each took to reach its handler.
+
+        A request begins when the client wants to send it, in both. Requests are told apart by
+        their two lengths, and among those of equal lengths by their order.
+        """
+        end_unix_s = self.point["window"]["end_unix_s"]
+        truth = get(f"{url}/truth?start=0&end={end_unix_s + 60}&emissions=1")
+        written = defaultdict(list)
+        for each in truth["requests"]:
+            if each["emission_unix_s"]:
+                written[each["input_tokens"], each["output_tokens"]].append(each)
+        starts, stamps, transit_s = [], [], []
+        for result in self.requests:
+            begin = result.queued_s + self.started_unix_s
+            first = float(result.chunk_s[0]) + self.started_unix_s
+            there = min(
+                written[result.input_tokens, result.output_tokens],
+                key=lambda each: abs(each["emission_unix_s"][0] - first),
+            )
+            starts.append(begin)
+            stamps.append(np.array(there["emission_unix_s"]))
+            transit_s.append(there["received_unix_s"] - begin)
+        true = _latencies(np.array(starts), stamps, self._tokens())
+        return true, np.array(transit_s)
+
+
+def measured(folder: Path, url: str, *, users: int, duration_s: float) -> Measured:
+    """One point of `wattbench run`."""
     workload = folder / "latency.yaml"
     workload.write_text(WORKLOAD.format(users=users, duration_s=duration_s))
     database = folder / "latency.sqlite"
@@ -50,28 +93,11 @@ def measured(
     assert done.returncode == 0, done.stderr
     (point,) = json.loads(done.stdout)["points"]
     data = load_run(connect(database_url(str(database)), create=False), point["run_ids"][0])
-    results = [r for r in data.requests if r.phase == "measured" and r.succeeded]
-    starts = np.array([r.queued_s for r in results])
-    stamps = [r.chunk_s for r in results]
-    tokens = np.array([r.output_tokens for r in results], np.float64)
-    return point, _latencies(starts, stamps, tokens)
-
-
-def true_latencies(url: str, point: dict[str, Any], tokens_per_chunk: int) -> Latencies:
-    """The same from the server's own stamps, for the requests that it got in the window."""
-    start, end = point["window"]["start_unix_s"], point["window"]["end_unix_s"]
-    truth = get(f"{url}/truth?start={start}&end={end + 60}&emissions=1")
-    requests = [
-        request
-        for request in truth["requests"]
-        if request["received_unix_s"]
-        and start <= request["received_unix_s"] < end
-        and len(request["emission_unix_s"]) == -(-request["output_tokens"] // tokens_per_chunk)
-    ]
-    starts = np.array([request["received_unix_s"] for request in requests])
-    stamps = [np.array(request["emission_unix_s"]) for request in requests]
-    tokens = np.array([request["output_tokens"] for request in requests], np.float64)
-    return _latencies(starts, stamps, tokens)
+    return Measured(
+        point=point,
+        started_unix_s=data.record.started_unix_s,
+        requests=[r for r in data.requests if r.phase == "measured" and r.succeeded],
+    )
 
 
 def _latencies(starts: FloatArray, stamps: list[FloatArray], tokens: FloatArray) -> Latencies:

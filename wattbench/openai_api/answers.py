@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wattbench.openai_api.asks import Kind
@@ -27,25 +27,32 @@ class AnswerWriter:
     number: int
     model: str
     created_unix_s: int
+    _opening: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """What each event begins with, made once: a server writes thousands of events a second."""
+        opening = b"data: " + json.dumps(self._head(chunk=True)).encode()[:-1]
+        object.__setattr__(self, "_opening", opening + b', "choices": [')
 
     def role(self) -> bytes:
         """The event that opens a chat."""
-        return self._event({"delta": {"role": "assistant", "content": ""}, "finish_reason": None})
+        return self._event('"delta": {"role": "assistant", "content": ""}', None)
 
     def text(self, text: str, finish_reason: str | None = None) -> bytes:
         """An event with a piece of the answer, the last one with the reason of the end."""
-        chat = self.kind == "chat.completion"
-        said: dict[str, Any] = {"delta": {"content": text}} if chat else {"text": text}
-        return self._event(said | {"finish_reason": finish_reason})
+        said = f'"text": {json.dumps(text)}'
+        if self.kind == "chat.completion":
+            said = f'"delta": {{"content": {json.dumps(text)}}}'
+        return self._event(said, finish_reason)
 
     def usage(self, input_tokens: int, output_tokens: int, cached_tokens: int | None) -> bytes:
         """The event with the counts."""
-        counts = usage(input_tokens, output_tokens, cached_tokens)
-        return _data(self._head(chunk=True) | {"choices": [], "usage": counts})
+        counts = json.dumps(usage(input_tokens, output_tokens, cached_tokens))
+        return self._opening + b'], "usage": ' + counts.encode() + b"}\n\n"
 
     def error(self, message: str) -> bytes:
         """The event of an answer that fails after it has begun."""
-        return _data(refusal(message, 500))
+        return b"data: " + json.dumps(refusal(message, 500)).encode() + b"\n\n"
 
     def whole(self, text: str, finish_reason: str | None, counts: dict[str, Any]) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
@@ -56,9 +63,10 @@ class AnswerWriter:
             choice["text"] = text
         return self._head(chunk=False) | {"choices": [choice], "usage": counts}
 
-    def _event(self, said: dict[str, Any]) -> bytes:
-        choice = {"index": 0, "logprobs": None} | said
-        return _data(self._head(chunk=True) | {"choices": [choice]})
+    def _event(self, said: str, finish_reason: str | None) -> bytes:
+        reason = json.dumps(finish_reason)
+        choice = f'{{"index": 0, "logprobs": null, {said}, "finish_reason": {reason}}}]}}\n\n'
+        return self._opening + choice.encode()
 
     def _head(self, *, chunk: bool) -> dict[str, Any]:
         chat = self.kind == "chat.completion"
@@ -95,7 +103,3 @@ def models(name: str, created_unix_s: int, max_model_tokens: int | None = None) 
     if max_model_tokens is not None:
         model["max_model_len"] = max_model_tokens
     return {"object": "list", "data": [model]}
-
-
-def _data(content: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(content).encode() + b"\n\n"
