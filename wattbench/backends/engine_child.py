@@ -58,8 +58,8 @@ class Engine(Protocol):
         ...
 
 
-class _Left(Exception):
-    """The parent has closed the stream, or asked to leave."""
+class _Left(BaseException):
+    """The parent has closed the stream, or asked to leave: not an error for an engine to catch."""
 
 
 def child_main(

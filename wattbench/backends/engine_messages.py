@@ -51,6 +51,7 @@ class Ready:
     arithmetic: str | None
     kv_precision: str | None
     threads: int | None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

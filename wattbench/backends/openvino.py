@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import importlib.util
-import os
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from wattbench.backends.demo_model import DemoShape, WeightType, cache_folder, demo_model
-from wattbench.backends.engine_messages import Ended, Part, Ready
-from wattbench.backends.engine_process import Died, EngineProcess
+from wattbench.backends.engine_backend import EngineBackend, available_cores, missing, model_name
+from wattbench.backends.engine_messages import Ready
 from wattbench.backends.model_file import IR_MODEL, ModelFile, inspect
 from wattbench.backends.openvino_worker import EngineSettings, Speculative, load, on_cpu
-from wattbench.core.errors import BackendError, EngineDied, OptionError, UsageError
-from wattbench.core.load import InferenceRequest, TokenChunk, Usage
+from wattbench.core.errors import BackendError, OptionError, UsageError
 from wattbench.core.run import EngineInfo, Json, Mode
 from wattbench.plugins import PluginContext, option
 
@@ -69,7 +65,7 @@ class OpenVINOOptions:
     max_ngram: int = option(3, "Longest sequence that prompt-lookup searches for [tokens].")
 
 
-class OpenVINOBackend:
+class OpenVINOBackend(EngineBackend):
     """OpenVINO GenAI on this machine.
 
     Args:
@@ -86,9 +82,10 @@ class OpenVINOBackend:
     default_meter = "cpu-load"
 
     def __init__(self, options: OpenVINOOptions, context: PluginContext) -> None:
+        super().__init__("openvino", cached_tokens=None if options.prefix_cache else 0)
         del context  # prompts carry their own seeds, and greedy decoding needs none
         self._options = options
-        cores = _available_cores()
+        cores = available_cores()
         self._threads = options.threads if options.threads is not None else max(1, cores - 1)
         self._one_thread = on_cpu(options.device) and min(self._threads, cores) == 1
         _check_numbers(options, self._threads)
@@ -96,15 +93,11 @@ class OpenVINOBackend:
         _check_speculation(options)
         _check_model(options.model, "model")
         _check_model(options.draft_model, "draft_model")
-        self._process: EngineProcess | None = None
 
     @staticmethod
     def availability() -> str | None:
         """Why this backend cannot work here, None if it can."""
-        missing = [name for module, name in _PACKAGES.items() if not _installed(module)]
-        if missing:
-            return f"{', '.join(missing)} not installed; {_INSTALL}"
-        return None
+        return missing(_PACKAGES, _INSTALL)
 
     async def open(self) -> EngineInfo:
         """Load the model in a new process.
@@ -117,50 +110,9 @@ class OpenVINOBackend:
         model = await asyncio.to_thread(self._find_model)
         draft = await asyncio.to_thread(self._find_draft)
         settings = self._settings(model.path, draft)
-        try:
-            process = EngineProcess(load, settings)
-        except OSError as error:
-            raise BackendError(f"openvino: no process for the engine: {error}") from error
-        try:
-            ready = await process.ready()
-        except BackendError as error:
-            await process.stop()
-            raise type(error)(
-                f"openvino: the engine cannot load {model.path} on {settings.device}: {error}"
-            ) from error
-        except BaseException:
-            # Interrupted while loading: the child does not listen before it is done.
-            await process.stop(grace_s=0.0)
-            raise
-        self._process = process
-        return self._describe(model, draft, ready, process.pid)
-
-    async def generate(self, request: InferenceRequest) -> AsyncGenerator[TokenChunk, None]:
-        """Answer one request; the last chunk has no tokens, but the text and the counts.
-
-        Raises:
-            BackendError: If the engine refuses the request or cannot finish it.
-            EngineDied: If the engine's process is gone.
-        """
-        process = self._process
-        if process is None:
-            raise BackendError("openvino: the backend is not open")
-        parts = tuple(Part(part.text, part.tokens, part.seed) for part in request.messages)
-        ident, answers = process.submit(parts, request.max_output_tokens, request.ignore_eos)
-        try:
-            while not isinstance(answer := await answers.get(), Ended):
-                if isinstance(answer, Died):
-                    raise EngineDied(f"openvino: the engine's process {answer.text}")
-                yield TokenChunk(tokens=answer)
-            yield self._last_chunk(answer)
-        finally:
-            process.release(ident)
-
-    async def close(self) -> None:
-        """End the engine's process."""
-        process, self._process = self._process, None
-        if process is not None:
-            await process.stop()
+        what = f"{model.path} on {settings.device}"
+        ready, pid = await self.start(load, settings, what)
+        return self._describe(model, draft, ready, pid)
 
     def _find_model(self) -> ModelFile:
         if self._options.model is None:
@@ -240,22 +192,11 @@ class OpenVINOBackend:
             },
         )
 
-    def _last_chunk(self, ended: Ended) -> TokenChunk:
-        if ended.error is not None:
-            raise BackendError(f"openvino: {ended.error}")
-        usage = Usage(
-            input_tokens=ended.input_tokens,
-            output_tokens=ended.output_tokens,
-            cached_tokens=None if self._options.prefix_cache else 0,
-            finish_reason=ended.finish_reason,
-        )
-        return TokenChunk(tokens=0, text=ended.text, usage=usage)
-
 
 def _model_name(path: Path, demo: bool) -> str:
     if demo:
         return DemoShape().name
-    return path.resolve().name if path.is_dir() else path.stem
+    return model_name(path)
 
 
 def _converted(draft: ModelFile) -> Path:
@@ -269,17 +210,6 @@ def _draft_detail(draft: ModelFile | None) -> dict[str, Json]:
 
 def _unless(value: str, nothing: str) -> str | None:
     return None if value == nothing else value
-
-
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
-def _available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_numbers(options: OpenVINOOptions, threads: int) -> None:
