@@ -120,6 +120,15 @@ def test_a_draft_with_another_tokenizer(folder: Path, tiny: Path, cache: Path) -
         answers(tiny, speculative="draft", draft_model=str(foreign))
 
 
+def test_a_draft_that_cannot_be_converted(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("WATTBENCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BackendError, match=r"tiny\.gguf cannot be converted .*WATTBENCH_CACHE"):
+        answers(tiny, speculative="draft", draft_model=str(tiny))
+
+
 @pytest.mark.parametrize("kv", ["u8", "u4", "f16"])
 def test_keys_and_values_are_kept_as_asked(tiny: Path, kv: str) -> None:
     info, _ = answers(tiny, threads=1, kv_precision=kv)

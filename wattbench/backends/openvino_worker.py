@@ -163,22 +163,31 @@ class _Engine:
         if path.is_dir():
             return str(path)
         if not (folder / IR_MODEL).is_file():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".converting-", dir=folder.parent) as scratch:
-                # The engine writes beside the file that it is given.
-                given, made = Path(scratch, "model.gguf"), Path(scratch)
-                given.symlink_to(path.resolve())
-                properties = {
-                    "INFERENCE_NUM_THREADS": self._settings.threads,
-                    "INFERENCE_PRECISION_HINT": "f32",
-                }
-                self._genai.LLMPipeline(str(given), "CPU", enable_save_ov_model=True, **properties)
-                folder.mkdir(exist_ok=True)
-                # The description comes last: with it the folder counts as whole.
-                for file in sorted(made.glob("*"), key=lambda file: file.name == IR_MODEL):
-                    if file != given:
-                        file.replace(folder / file.name)
+            try:
+                self._convert(path, folder)
+            except OSError as error:
+                raise BackendError(
+                    f"the draft {path} cannot be converted into {folder}: "
+                    f"{error.strerror or error}; point WATTBENCH_CACHE to a writable folder"
+                ) from error
         return str(folder)
+
+    def _convert(self, path: Path, folder: Path) -> None:
+        """Write a GGUF file's model in OpenVINO's own format."""
+        properties = {
+            "INFERENCE_NUM_THREADS": self._settings.threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".converting-", dir=folder.parent) as scratch:
+            # The engine writes beside the file that it is given.
+            given = Path(scratch, "model.gguf")
+            given.symlink_to(path.resolve())
+            self._genai.LLMPipeline(str(given), "CPU", enable_save_ov_model=True, **properties)
+            made = [file for file in Path(scratch).iterdir() if file != given]
+            # The description comes last: with it the folder counts as whole.
+            for file in sorted(made, key=lambda file: file.name == IR_MODEL):
+                file.replace(folder / file.name)
 
     def _find_plain_ids(self) -> Any:
         """Ids of tokens with a text of their own: neither special nor part of a character."""
