@@ -97,7 +97,7 @@ def test_the_models_own_draft_is_right_and_another_is_wrong(
         assert info.mode.speculative == mode
         assert len(str(info.detail["draft_sha256"])) == 64
         assert [sum(chunks) for chunks in found] == [30] * 4
-        assert max(max(chunks) for chunks in found) == 5 if draft == tiny else 1
+        assert max(max(chunks) for chunks in found) == (5 if draft == tiny else 1)
     assert sorted(path.name.partition("-")[0] for path in cache.iterdir()) == ["other", "tiny"]
     converted = next(cache.glob("tiny-*"))
     before = {file: file.stat().st_mtime_ns for file in converted.iterdir()}
