@@ -58,7 +58,7 @@ SENSORS = [Path("/sys/class/powercap/intel-rapl"), Path("/dev/nvidiactl"), Path(
 @pytest.mark.skipif(
     any(place.exists() for place in SENSORS)
     or any(Path("/sys/class/hwmon").glob("*"))
-    or any(importlib.util.find_spec(name) for name in ("amdsmi", "zeus", "codecarbon"))
+    or any(importlib.util.find_spec(name) for name in ("amdsmi", "zeus", "codecarbon", "torch"))
     or shutil.which("ipmitool") is not None
     or not is_virtual(),
     reason="this machine has sensors of its own",

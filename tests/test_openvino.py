@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from wattbench.backends.demo_model import DemoShape, write_demo_model
-from wattbench.backends.model_file import file_sha256
+from wattbench.backends.model_file import ModelFile, file_sha256
 from wattbench.backends.openvino import OpenVINOBackend, OpenVINOOptions
-from wattbench.backends.openvino_messages import EngineSettings
+from wattbench.backends.openvino_worker import EngineSettings
 from wattbench.core.errors import BackendError, EngineDied, OptionError, UsageError
 from wattbench.core.load import InferenceRequest, Message, TokenChunk, Usage
 from wattbench.plugins import PluginContext, describe_options, parse_options, parse_spec
@@ -172,8 +172,8 @@ def test_abandoned_request_is_cancelled_and_disturbs_no_other(tiny: Path) -> Non
 
 def test_request_beyond_the_cache_fails_alone(tiny: Path) -> None:
     class SmallCache(OpenVINOBackend):
-        def _settings(self, model: Path) -> EngineSettings:
-            return dataclasses.replace(super()._settings(model), cache_blocks=8)
+        def _settings(self, model: Path, draft: ModelFile | None = None) -> EngineSettings:
+            return dataclasses.replace(super()._settings(model, draft), cache_blocks=8)
 
     async def use(engine: OpenVINOBackend) -> None:
         for inputs, outputs in ((2000, 4), (32, 2000)):

@@ -62,6 +62,8 @@ FENCES: Mapping[str, Set[str]] = {
     "openvino_genai": {"backends"},
     "gguf": {"backends"},
     "tokenizers": {"backends"},
+    "torch": {"backends"},
+    "transformers": {"backends"},
     "pynvml": {"meters"},
     "amdsmi": {"meters"},
     "zeus": {"meters"},

@@ -1,4 +1,4 @@
-"""For authors of plug-ins: what a meter must do, as a test to run on your own.
+"""For authors of plug-ins: what a meter and a backend must do, as tests to run on your own.
 
     from wattbench.testing import check_meter
 
@@ -18,25 +18,50 @@ with the broken rule if it breaks one:
 6. After ``stop`` has returned nothing more comes, and the samples bracket the time between
    ``start`` and ``stop``, unless a ``MeterError`` or a failed read says why not.
 7. A failed read is NaN, never 0: this only you can test, by taking the source away half-way.
+
+    from wattbench.testing import check_backend
+
+    def test_my_backend() -> None:
+        info = check_backend(MyBackend, MyOptions(url=…))
+        assert info.model == "mine"
+
+``check_backend`` opens the backend, asks it a few short questions and closes it:
+
+1. ``Options`` and ``availability()`` as for a meter; ``close`` works also where ``open`` failed.
+2. ``open`` gives an ``EngineInfo`` that names model, engine and who counts, and can be stored.
+3. The last chunk of each answer, and no other, carries ``usage``; where chunks tell their tokens
+   they add up to its count.
+4. ``ignore_eos`` gives exactly ``max_output_tokens``, for one request and for many at once.
+5. Giving up half-way, by closing or by cancelling, ends that request and disturbs no other.
+6. Whatever fails raises ``BackendError``, and the next request works: here a request for nothing
+   may fail. That a server which is not there fails so in ``open`` only you can test.
+7. After ``close`` nothing of it is left running in the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from wattbench.core.energy import CounterTrace, EnergyDomain, FloatArray, PowerTrace, Trace
-from wattbench.core.errors import MeterError
-from wattbench.core.run import Event, Json
+from wattbench.core.errors import BackendError, MeterError
+from wattbench.core.load import InferenceRequest, Message, TokenChunk
+from wattbench.core.run import EngineInfo, Event, Json
 from wattbench.plugins import PluginContext, describe_options
 
 SETTLE_S = 0.3
-"""After ``stop`` a meter is watched for this long [s]."""
+"""After ``stop`` a meter, after ``close`` a backend is watched for this long [s]."""
+PATIENCE_S = 60.0
+"""Longest wait for a backend's answers [s]."""
+_MANY_TOKENS = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,6 +172,35 @@ def record_meter(meter: Any, duration_s: float) -> MemorySink:
     return asyncio.run(record())
 
 
+def check_backend(
+    backend_class: Any,
+    options: Any,
+    *,
+    at_once: int = 8,
+    exact: bool = True,
+    context: PluginContext | None = None,
+) -> EngineInfo:
+    """Open a backend, ask it a few short questions and check that it keeps the contract.
+
+    Args:
+        backend_class: The plug-in's class.
+        options: An instance of its ``Options``.
+        at_once: How many requests are sent together.
+        exact: Whether the engine can be made to ignore the end of a text.
+        context: What it is constructed with; None: no hardware, seed 0.
+
+    Returns:
+        What it says of itself.
+
+    Raises:
+        AssertionError: If it breaks a rule, naming it.
+        BackendError: If it cannot be opened.
+    """
+    check_plugin(backend_class)
+    context = context or PluginContext(hardware=None, seed=0)
+    return asyncio.run(_asked(lambda: backend_class(options, context), at_once, exact))
+
+
 def check_plugin(plugin: Any) -> None:
     """Check what every plug-in must have, meter or backend.
 
@@ -215,3 +269,90 @@ def _check_samples(sink: MemorySink, name: str, span_s: tuple[float, float] | No
     if span_s is not None and np.isfinite(values[-1]):
         assert times[0] <= span_s[0], f"{name}: the first sample comes after start() returned"
         assert times[-1] >= span_s[1], f"{name}: no sample after stop() was called"
+
+
+async def _asked(make: Callable[[], Any], at_once: int, exact: bool) -> EngineInfo:
+    await make().close()
+    before = asyncio.all_tasks()
+    backend = make()
+    try:
+        async with _patience("open()"):
+            info: EngineInfo = await backend.open()
+        _check_info(info)
+        async with _patience("an answer"):
+            await _answer(backend, 0, 16, exact)
+        async with _patience(f"{at_once} answers at once"):
+            await asyncio.gather(*(_answer(backend, i, 8 + i % 4, exact) for i in range(at_once)))
+        async with _patience("requests beside some that were given up"):
+            await _check_giving_up(backend, exact)
+        with contextlib.suppress(BackendError):
+            async with _patience("a request for no tokens"):
+                async for _ in backend.generate(_question(0, 0)):
+                    pass
+        async with _patience("an answer after a failure"):
+            await _answer(backend, 1, 8, exact)
+    finally:
+        await backend.close()
+    await asyncio.sleep(SETTLE_S)
+    left = [task.get_coro() for task in asyncio.all_tasks() - before]
+    assert not left, f"close() has left tasks running: {left}"
+    return info
+
+
+@contextlib.asynccontextmanager
+async def _patience(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield
+    except TimeoutError:
+        raise AssertionError(f"{what} took more than {PATIENCE_S:g} s") from None
+
+
+def _check_info(info: Any) -> None:
+    assert isinstance(info, EngineInfo), f"open() gave {info!r} and no EngineInfo"
+    assert info.model, "EngineInfo names no model"
+    assert info.engine, "EngineInfo names no engine"
+    assert info.tokens_source in ("usage", "engine"), f"tokens_source is {info.tokens_source!r}"
+    json.dumps(dataclasses.asdict(info), allow_nan=False)
+
+
+def _question(index: int, tokens: int) -> InferenceRequest:
+    return InferenceRequest(
+        index=index,
+        session_index=index,
+        turn_index=0,
+        messages=(Message(role="user", tokens=12, seed=index),),
+        max_output_tokens=tokens,
+    )
+
+
+async def _answer(backend: Any, index: int, tokens: int, exact: bool) -> None:
+    chunks: list[TokenChunk] = [c async for c in backend.generate(_question(index, tokens))]
+    assert chunks, f"request {index} was answered without a chunk"
+    early = [number for number, chunk in enumerate(chunks[:-1]) if chunk.usage is not None]
+    assert not early, f"chunk {early[:1]} of {len(chunks)} carries usage, which is for the last"
+    usage = chunks[-1].usage
+    assert usage is not None, "the last chunk carries no usage"
+    told = [chunk.tokens for chunk in chunks]
+    count = None if None in told else sum(token or 0 for token in told)
+    if count is not None and usage.output_tokens is not None:
+        assert count == usage.output_tokens, (
+            f"chunks have {count} tokens, usage has {usage.output_tokens}"
+        )
+    found = usage.output_tokens if usage.output_tokens is not None else count
+    if exact and found is not None:
+        assert found == tokens, f"ignore_eos: {tokens} tokens were asked for, {found} came"
+
+
+async def _check_giving_up(backend: Any, exact: bool) -> None:
+    other = asyncio.create_task(_answer(backend, 2, 40, exact))
+    cancelled = asyncio.create_task(_answer(backend, 3, _MANY_TOKENS, exact))
+    stream = backend.generate(_question(4, _MANY_TOKENS))
+    assert hasattr(stream, "aclose"), "generate() is no asynchronous generator"
+    await anext(stream)
+    await stream.aclose()
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    assert cancelled.cancelled(), "a cancelled request did not pass CancelledError on"
+    await other
+    await _answer(backend, 5, 8, exact)

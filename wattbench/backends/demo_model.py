@@ -175,7 +175,7 @@ def _raw(seed: int, count: int) -> NDArray[np.uint64]:
     return np.random.PCG64(seed).random_raw(count)
 
 
-def _train_tokenizer(size: int, seed: int) -> tuple[list[str], list[str]]:
+def train_tokenizer(size: int, seed: int) -> tuple[list[str], list[str]]:
     """Tokens by id, and merges by rank, of a byte-level BPE trained on invented words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -205,7 +205,7 @@ def _write_gguf(path: Path, weights: WeightType, shape: DemoShape, seed: int) ->
     import gguf
     import numpy as np
 
-    tokens, merges = _train_tokenizer(shape.vocabulary, seed)
+    tokens, merges = train_tokenizer(shape.vocabulary, seed)
     if len(tokens) != shape.vocabulary:
         raise ValueError(
             f"a vocabulary of {shape.vocabulary} is out of reach: {len(tokens)} tokens"

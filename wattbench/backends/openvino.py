@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import importlib.util
-import os
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wattbench.backends.demo_model import DemoShape, WeightType, demo_model
+from wattbench.backends.demo_model import DemoShape, WeightType, cache_folder, demo_model
+from wattbench.backends.engine_backend import EngineBackend, available_cores, missing, model_name
+from wattbench.backends.engine_messages import Ready
 from wattbench.backends.model_file import IR_MODEL, ModelFile, inspect
-from wattbench.backends.openvino_messages import Ended, EngineSettings, Part, Ready, on_cpu
-from wattbench.backends.openvino_process import Died, EngineProcess
-from wattbench.core.errors import BackendError, EngineDied, OptionError, UsageError
-from wattbench.core.load import InferenceRequest, TokenChunk, Usage
-from wattbench.core.run import EngineInfo, Mode
+from wattbench.backends.openvino_worker import EngineSettings, Speculative, load, on_cpu
+from wattbench.core.errors import BackendError, OptionError, UsageError
+from wattbench.core.run import EngineInfo, Json, Mode
 from wattbench.plugins import PluginContext, option
 
 _INSTALL = "pip install 'wattbench[cpu]'"
@@ -45,7 +42,7 @@ class OpenVINOOptions:
     model: str | None = option(
         None, "A .gguf file or a folder in OpenVINO's format; without one, a random demo model."
     )
-    device: str = option("CPU", "Device as OpenVINO names it.")
+    device: str = option("CPU", "CPU, GPU, GPU.1, …: as OpenVINO names it. No NPU.")
     precision: Literal["auto", "f32", "bf16", "int8", "int4"] = option(
         "auto",
         "Demo model: auto is int8. Own model: f32 or bf16 set the arithmetic, auto leaves it.",
@@ -54,12 +51,24 @@ class OpenVINOOptions:
     cache_gib: int = option(1, "Room for keys and values [GiB].")
     max_batch: int = option(64, "Most requests computed together.")
     prefix_cache: bool = option(False, "Compute equal beginnings of prompts only once.")
+    kv_precision: Literal["auto", "bf16", "f16", "u8", "u4"] = option(
+        "auto", "How keys and values are kept; auto leaves it to the engine."
+    )
+    speculative: Speculative = option(
+        "none",
+        "Guess tokens ahead: prompt-lookup finds them in the sequence, draft asks a second model.",
+    )
+    draft_model: str | None = option(
+        None, "The second model, like model; for the demo model its own weights in int4."
+    )
+    assistant_tokens: int = option(5, "Tokens guessed for each step.")
+    max_ngram: int = option(3, "Longest sequence that prompt-lookup searches for [tokens].")
     stream_text: bool = option(
         False, "Tell each step's text, not only the whole one at the end; costs a few per cent."
     )
 
 
-class OpenVINOBackend:
+class OpenVINOBackend(EngineBackend):
     """OpenVINO GenAI on this machine.
 
     Args:
@@ -76,23 +85,22 @@ class OpenVINOBackend:
     default_meter = "cpu-load"
 
     def __init__(self, options: OpenVINOOptions, context: PluginContext) -> None:
+        super().__init__("openvino", cached_tokens=None if options.prefix_cache else 0)
         del context  # prompts carry their own seeds, and greedy decoding needs none
         self._options = options
-        cores = _available_cores()
+        cores = available_cores()
         self._threads = options.threads if options.threads is not None else max(1, cores - 1)
         self._one_thread = on_cpu(options.device) and min(self._threads, cores) == 1
         _check_numbers(options, self._threads)
         _check_precision(options, self._one_thread)
-        _check_model(options.model)
-        self._process: EngineProcess | None = None
+        _check_speculation(options)
+        _check_model(options.model, "model")
+        _check_model(options.draft_model, "draft_model")
 
     @staticmethod
     def availability() -> str | None:
         """Why this backend cannot work here, None if it can."""
-        missing = [name for module, name in _PACKAGES.items() if not _installed(module)]
-        if missing:
-            return f"{', '.join(missing)} not installed; {_INSTALL}"
-        return None
+        return missing(_PACKAGES, _INSTALL)
 
     async def open(self) -> EngineInfo:
         """Load the model in a new process.
@@ -103,58 +111,25 @@ class OpenVINOBackend:
         if (why_not := self.availability()) is not None:
             raise BackendError(f"openvino: {why_not}")
         model = await asyncio.to_thread(self._find_model)
-        settings = self._settings(model.path)
-        try:
-            process = EngineProcess(settings)
-        except OSError as error:
-            raise BackendError(f"openvino: no process for the engine: {error}") from error
-        try:
-            ready = await process.ready()
-        except BackendError as error:
-            await process.stop()
-            raise BackendError(
-                f"openvino: the engine cannot load {model.path} on {settings.device}: {error}"
-            ) from error
-        except BaseException:
-            # Interrupted while loading: the child does not listen before it is done.
-            await process.stop(grace_s=0.0)
-            raise
-        self._process = process
-        return self._describe(model, ready, process.pid)
-
-    async def generate(self, request: InferenceRequest) -> AsyncGenerator[TokenChunk, None]:
-        """Answer one request; the last chunk has no tokens, but the text and the counts.
-
-        Raises:
-            BackendError: If the engine refuses the request or cannot finish it.
-            EngineDied: If the engine's process is gone.
-        """
-        process = self._process
-        if process is None:
-            raise BackendError("openvino: the backend is not open")
-        parts = tuple(Part(part.text, part.tokens, part.seed) for part in request.messages)
-        ident, answers = process.submit(parts, request.max_output_tokens, request.ignore_eos)
-        try:
-            while not isinstance(answer := await answers.get(), Ended):
-                if isinstance(answer, Died):
-                    raise EngineDied(f"openvino: the engine's process {answer.text}")
-                yield TokenChunk(tokens=answer.tokens, text=answer.text)
-            yield self._last_chunk(answer)
-        finally:
-            process.release(ident)
-
-    async def close(self) -> None:
-        """End the engine's process."""
-        process, self._process = self._process, None
-        if process is not None:
-            await process.stop()
+        draft = await asyncio.to_thread(self._find_draft)
+        settings = self._settings(model.path, draft)
+        what = f"{model.path} on {settings.device}"
+        ready, pid = await self.start(load, settings, what)
+        return self._describe(model, draft, ready, pid)
 
     def _find_model(self) -> ModelFile:
         if self._options.model is None:
             return inspect(demo_model(_DEMO_WEIGHTS[self._options.precision]))
         return inspect(Path(self._options.model))
 
-    def _settings(self, model: Path) -> EngineSettings:
+    def _find_draft(self) -> ModelFile | None:
+        if self._options.speculative != "draft":
+            return None
+        if self._options.draft_model is None:
+            return inspect(demo_model("q4_0"))
+        return inspect(Path(self._options.draft_model))
+
+    def _settings(self, model: Path, draft: ModelFile | None = None) -> EngineSettings:
         precision = self._options.precision
         arithmetic: str | None = precision if precision in ("f32", "bf16") else None
         if arithmetic is None and self._one_thread:
@@ -164,13 +139,31 @@ class OpenVINOBackend:
             device=self._options.device,
             threads=self._threads,
             arithmetic=arithmetic,
+            kv_precision=_unless(self._options.kv_precision, "auto"),
             cache_gib=self._options.cache_gib,
             max_batch=self._options.max_batch,
             prefix_cache=self._options.prefix_cache,
+            speculative=self._options.speculative,
+            draft=str(draft.path.resolve()) if draft else None,
+            draft_folder=str(_converted(draft).resolve()) if draft else None,
+            assistant_tokens=self._options.assistant_tokens,
+            max_ngram=self._options.max_ngram,
             stream_text=self._options.stream_text,
         )
 
-    def _describe(self, model: ModelFile, ready: Ready, pid: int) -> EngineInfo:
+    def _speculation(self, draft: ModelFile | None) -> str:
+        """The mode with what makes it another one."""
+        options = self._options
+        if options.speculative == "none":
+            return "none"
+        if draft is None:
+            return f"prompt-lookup of {options.assistant_tokens}, {options.max_ngram}-grams"
+        name = _model_name(draft.path, options.draft_model is None)
+        return f"draft of {options.assistant_tokens}, {name} {draft.weights}"
+
+    def _describe(
+        self, model: ModelFile, draft: ModelFile | None, ready: Ready, pid: int
+    ) -> EngineInfo:
         demo = self._options.model is None
         quantised = model.weights not in ("f32", "f16", "bf16")
         return EngineInfo(
@@ -180,12 +173,14 @@ class OpenVINOBackend:
             mode=Mode(
                 precision=model.weights if quantised else ready.arithmetic,
                 kv_precision=ready.kv_precision,
+                speculative=self._speculation(draft),
                 prefix_cache=self._options.prefix_cache,
             ),
             random_weights=demo,
             on_client_host=True,
             process_ids=(pid,),
-            detail={
+            detail=_draft_detail(draft)
+            | {
                 "device": self._options.device,
                 "device_name": ready.device_name,
                 "threads": ready.threads or self._threads,
@@ -201,37 +196,29 @@ class OpenVINOBackend:
             },
         )
 
-    def _last_chunk(self, ended: Ended) -> TokenChunk:
-        if ended.error is not None:
-            raise BackendError(f"openvino: {ended.error}")
-        usage = Usage(
-            input_tokens=ended.input_tokens,
-            output_tokens=ended.output_tokens,
-            cached_tokens=None if self._options.prefix_cache else 0,
-            finish_reason=ended.finish_reason,
-        )
-        return TokenChunk(tokens=0, text=ended.text, usage=usage)
-
 
 def _model_name(path: Path, demo: bool) -> str:
     if demo:
         return DemoShape().name
-    return path.resolve().name if path.is_dir() else path.stem
+    return model_name(path)
 
 
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+def _converted(draft: ModelFile) -> Path:
+    """Where a draft is kept in OpenVINO's own format; one that changed has another place."""
+    return cache_folder() / f"{draft.path.stem}-{draft.sha256[:16]}-ir"
 
 
-def _available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _draft_detail(draft: ModelFile | None) -> dict[str, Json]:
+    return {"draft_sha256": draft.sha256, "draft_bytes": draft.size_bytes} if draft else {}
+
+
+def _unless(value: str, nothing: str) -> str | None:
+    return None if value == nothing else value
 
 
 def _check_numbers(options: OpenVINOOptions, threads: int) -> None:
     numbers = {"threads": threads, "cache_gib": options.cache_gib, "max_batch": options.max_batch}
+    numbers |= {"assistant_tokens": options.assistant_tokens, "max_ngram": options.max_ngram}
     for name, value in numbers.items():
         if value < 1:
             raise OptionError(f"openvino: {name}={value} must be at least 1")
@@ -244,6 +231,11 @@ def _check_precision(options: OpenVINOOptions, one_thread: bool) -> None:
             "openvino: precision='bf16' with one thread can kill the engine (SIGFPE); "
             "take precision=f32 or int8, or threads=2 on at least two cores"
         )
+    if options.kv_precision == "bf16" and (options.precision == "f32" or one_thread):
+        raise OptionError(
+            "openvino: kv_precision='bf16' beside arithmetic in f32, which is also what one thread "
+            "gets, is refused by the engine; take kv_precision=u8, or threads=2"
+        )
     if options.model is not None and options.precision in ("int8", "int4"):
         raise OptionError(
             f"openvino: precision={options.precision!r} would change the weights of "
@@ -252,20 +244,28 @@ def _check_precision(options: OpenVINOOptions, one_thread: bool) -> None:
         )
 
 
-def _check_model(model: str | None) -> None:
+def _check_speculation(options: OpenVINOOptions) -> None:
+    if options.draft_model is not None and options.speculative != "draft":
+        raise OptionError(
+            f"openvino: draft_model={options.draft_model!r} is not used with "
+            f"speculative={options.speculative}; add speculative=draft"
+        )
+    if options.speculative == "draft" and options.model is not None and not options.draft_model:
+        raise OptionError(
+            "openvino: speculative=draft beside model=… needs draft_model=…, a smaller model with "
+            "the same tokenizer; without a second model take speculative=prompt-lookup"
+        )
+
+
+def _check_model(model: str | None, option: str) -> None:
     if model is None:
         return
     path = Path(model)
+    wanted = f"{option}=… must name a .gguf file or a folder in OpenVINO's format"
     if not path.exists():
-        raise UsageError(
-            f"openvino: there is no model at {path}; model=… must name a .gguf file "
-            "or a folder in OpenVINO's format"
-        )
+        raise UsageError(f"openvino: there is no model at {path}; {wanted}")
     if path.is_dir() and not (path / IR_MODEL).is_file():
-        raise UsageError(
-            f"openvino: the folder {path} has no {IR_MODEL}; model=… must name a "
-            ".gguf file or a folder in OpenVINO's format"
-        )
+        raise UsageError(f"openvino: the folder {path} has no {IR_MODEL}; {wanted}")
     if path.is_file() and path.suffix != ".gguf":
         # The engine goes by the name.
         raise UsageError(f"openvino: the name of the model {path} must end in .gguf")

@@ -1,110 +1,96 @@
-"""The child process that holds the OpenVINO engine.
+"""OpenVINO GenAI's pipeline with continuous batching, as an engine of the child process.
 
-The engine keeps the interpreter's lock while it computes; in a process of its own it cannot hold
-up the event loop that stamps tokens and samples power. This module imports the engine only in
-the child.
+This module imports the engine only in the child.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import select
-import signal
-import socket
 import sys
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from wattbench.backends.openvino_messages import (
-    Cancel,
-    Close,
-    Ended,
-    EngineSettings,
-    Failed,
-    Inbox,
-    Part,
-    Piece,
-    Ready,
-    Step,
-    Submit,
-    on_cpu,
-    packed,
-)
+from wattbench.backends.engine_child import Tell, reason_in_one_line
+from wattbench.backends.engine_messages import Ended, Part, Piece, Ready, Step, Submit
+from wattbench.backends.engine_texts import Told, next_pieces
+from wattbench.backends.model_file import IR_MODEL
+from wattbench.core.errors import BackendError, DeviceMissing
 
-_READ_BYTES = 1 << 16
-_REASON_CHARACTERS = 400
+Speculative = Literal["none", "prompt-lookup", "draft"]
+
 _LOAD_ADVICE = (
     "check that the device has memory for the model and cache_gib, and that the engine can read a "
     ".gguf file's architecture (llama, qwen2, qwen3) and weights (f16, q8_0, q4_0, q4_1, q4_k)"
 )
-_HALF_CHARACTER = "\ufffd"
+_DRAFT_ADVICE = "; a draft needs the tokenizer of the model that it drafts for"
 _VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO")
 
 
-def child_main(link: socket.socket, log_path: str, settings: EngineSettings) -> None:
-    """Load the engine and serve it until the parent closes the stream or is gone.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """What the child needs to load the engine.
+
+    Attributes:
+        model: Path of a GGUF file or of a folder in OpenVINO's own format.
+        device: OpenVINO's name of the device.
+        threads: Threads of computation; only a CPU takes them.
+        arithmetic: Precision of computation to ask for, None for the engine's choice.
+        kv_precision: Precision of keys and values to ask for, None for the engine's choice.
+        cache_gib: Room for keys and values [GiB].
+        cache_blocks: The same in the engine's blocks instead; 0 to go by ``cache_gib``.
+        max_batch: Most requests computed together.
+        prefix_cache: Whether equal beginnings of prompts are computed once.
+        speculative: Where guesses at the next tokens come from.
+        draft: Path of the model that guesses, like ``model``; None without one.
+        draft_folder: Where a draft that is a GGUF file is kept in OpenVINO's own format.
+        assistant_tokens: Tokens guessed for each step of the model.
+        max_ngram: Longest sequence that prompt lookup searches for [tokens].
+        stream_text: Whether the text of each step is told, not only that of the whole answer.
+    """
+
+    model: str
+    device: str
+    threads: int
+    arithmetic: str | None
+    kv_precision: str | None = None
+    cache_gib: int
+    cache_blocks: int = 0
+    max_batch: int
+    prefix_cache: bool
+    speculative: Speculative = "none"
+    draft: str | None = None
+    draft_folder: str | None = None
+    assistant_tokens: int = 5
+    max_ngram: int = 3
+    stream_text: bool = False
+
+
+def on_cpu(device: str) -> bool:
+    """Whether OpenVINO's name of a device means the CPU alone."""
+    return device.partition(".")[0] == "CPU"
+
+
+def load(settings: EngineSettings, log: int) -> _Engine:
+    """Load the engine.
 
     Args:
-        link: Stream to the parent.
-        log_path: File that takes everything the engine prints.
         settings: What to load.
+        log: Descriptor of the file that the engine prints to.
+
+    Raises:
+        BackendError: If the engine cannot load it, in one line.
     """
-    # Ctrl-C reaches the whole process group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log = os.open(log_path, os.O_RDWR | os.O_APPEND)
-    Path(log_path).unlink()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     try:
-        engine = _Engine(settings, log)
-    except _DeviceMissing as error:
-        link.sendall(packed(Failed(str(error))))
-        return
+        return _Engine(settings, log)
+    except BackendError:
+        raise
     except Exception as error:
-        link.sendall(packed(Failed(f"{reason_in_one_line(error)}; {_LOAD_ADVICE}")))
-        return
-    # What was printed while loading is no cause of a later failure.
-    os.ftruncate(log, 0)
-    try:
-        link.sendall(packed(engine.ready))
-        _serve(link, engine)
-    except ConnectionError:
-        return
-
-
-def _serve(link: socket.socket, engine: _Engine) -> None:
-    """Step while there is work, sleep on the stream while there is none."""
-    inbox = Inbox()
-    while True:
-        while not engine.busy or select.select([link], [], [], 0)[0]:
-            data = link.recv(_READ_BYTES)
-            if not data:
-                return
-            refused: dict[int, Ended] = {}
-            for message in inbox.feed(data):
-                if isinstance(message, Close):
-                    return
-                if isinstance(message, Cancel):
-                    engine.cancel(message.ident)
-                elif ended := engine.submit(message):
-                    refused[message.ident] = ended
-            if refused:
-                link.sendall(packed(Step({}, refused)))
-        step = engine.step()
-        if step.pieces or step.ended:
-            link.sendall(packed(step))
-
-
-def reason_in_one_line(error: BaseException) -> str:
-    """An engine's message without its source positions and line breaks."""
-    text = re.sub(r"(Exception from|Check '.*?' failed at) \S+:\d+:", " ", str(error))
-    return " ".join(text.split())[:_REASON_CHARACTERS] or type(error).__name__
-
-
-class _DeviceMissing(Exception):
-    """The wanted device is not on this machine."""
+        advice = _LOAD_ADVICE + (_DRAFT_ADVICE if settings.draft else "")
+        raise BackendError(f"{reason_in_one_line(error)}; {advice}") from error
 
 
 @dataclass(slots=True)
@@ -115,10 +101,7 @@ class _Running:
     input_tokens: int
     max_output_tokens: int
     output_ids: list[int] = field(default_factory=list)
-    told: int = 0
-    """Tokens whose text is out."""
-    context: int = 0
-    """First token that the next piece is decoded with: spaces depend on what is before."""
+    told: Told = field(default_factory=Told)
     finish_reason: str | None = None
 
 
@@ -168,9 +151,48 @@ class _Engine:
         properties: dict[str, Any] = dict(threads) if on_cpu(settings.device) else {}
         if settings.arithmetic:
             properties["INFERENCE_PRECISION_HINT"] = settings.arithmetic
+        if settings.kv_precision:
+            properties["KV_CACHE_PRECISION"] = settings.kv_precision
+        guesses: dict[str, Any] = {}
+        if settings.speculative == "prompt-lookup":
+            guesses["prompt_lookup"] = True
+        elif settings.speculative == "draft":
+            draft = self._draft(Path(settings.draft or ""), Path(settings.draft_folder or ""))
+            guesses["draft_model"] = self._genai.draft_model(draft, settings.device, **properties)
         return self._genai.ContinuousBatchingPipeline(
-            settings.model, scheduler, settings.device, properties, threads
+            settings.model, scheduler, settings.device, properties | guesses, threads
         )
+
+    def _draft(self, path: Path, folder: Path) -> str:
+        """The draft in OpenVINO's own format, the only one that the engine takes for a draft."""
+        if path.is_dir():
+            return str(path)
+        if not (folder / IR_MODEL).is_file():
+            try:
+                self._convert(path, folder)
+            except OSError as error:
+                raise BackendError(
+                    f"the draft {path} cannot be converted into {folder}: "
+                    f"{error.strerror or error}; point WATTBENCH_CACHE to a writable folder"
+                ) from error
+        return str(folder)
+
+    def _convert(self, path: Path, folder: Path) -> None:
+        """Write a GGUF file's model in OpenVINO's own format."""
+        properties = {
+            "INFERENCE_NUM_THREADS": self._settings.threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".converting-", dir=folder.parent) as scratch:
+            # The engine writes beside the file that it is given.
+            given = Path(scratch, "model.gguf")
+            given.symlink_to(path.resolve())
+            self._genai.LLMPipeline(str(given), "CPU", enable_save_ov_model=True, **properties)
+            made = [file for file in Path(scratch).iterdir() if file != given]
+            # The description comes last: with it the folder counts as whole.
+            for file in sorted(made, key=lambda file: file.name == IR_MODEL):
+                file.replace(folder / file.name)
 
     def _find_plain_ids(self) -> Any:
         """Ids of tokens with a text of their own: neither special nor part of a character."""
@@ -207,6 +229,10 @@ class _Engine:
         config.apply_chat_template = False
         config.eos_token_id = of_model.eos_token_id
         config.stop_token_ids = of_model.stop_token_ids
+        if self._settings.speculative != "none":
+            config.num_assistant_tokens = self._settings.assistant_tokens
+        if self._settings.speculative == "prompt-lookup":
+            config.max_ngram_size = self._settings.max_ngram
         return config
 
     def _prompt(self, parts: tuple[Part, ...]) -> Any:
@@ -231,8 +257,8 @@ class _Engine:
         if running is not None:
             running.handle.cancel()
 
-    def step(self) -> Step:
-        """Compute one step of everything that runs."""
+    def step(self, tell: Tell) -> None:
+        """Compute one step of everything that runs; with guesses it may give several tokens."""
         self._pipeline.step()
         pieces: dict[int, Piece] = {}
         ended: dict[int, Ended] = {}
@@ -246,30 +272,25 @@ class _Engine:
                 pieces[ident] = Piece(len(running.output_ids) - before)
             if running.handle.get_status() != self._genai.GenerationStatus.RUNNING:
                 ended[ident] = self._end(running)
-        if self._settings.stream_text:
+        if self._settings.stream_text and pieces:
             pieces = self._with_texts(pieces, ended)
         for ident in ended:
             del self._running[ident]
-        return Step(pieces, ended)
+        tell(Step(pieces, ended))
 
-    def _with_texts(self, pieces: dict[int, Piece], ended: dict[int, Ended]) -> dict[int, Piece]:
-        """The pieces with their texts, all decoded in one call."""
-        if not pieces:
-            return pieces
-        live = [self._running[ident] for ident in pieces]
-        spans = [each.output_ids[each.context : end] for each in live for end in (each.told, None)]
-        texts = self._tokenizer.decode(spans)
-        told: dict[int, Piece] = {}
-        for (ident, piece), running, before, now in zip(
-            pieces.items(), live, texts[::2], texts[1::2], strict=True
-        ):
-            text = now[len(before) :]
-            if text.endswith(_HALF_CHARACTER) and ident not in ended:
-                text = ""  # the bytes of a character are split over tokens: wait for the rest
-            else:
-                running.context, running.told = running.told, len(running.output_ids)
-            told[ident] = Piece(piece.tokens, text)
-        return told
+    def _with_texts(
+        self, pieces: Mapping[int, Piece], ended: Mapping[int, Ended]
+    ) -> dict[int, Piece]:
+        rows = [self._running[ident] for ident in pieces]
+        answers = [
+            (row.told, row.output_ids, ident in ended)
+            for ident, row in zip(pieces, rows, strict=True)
+        ]
+        texts = next_pieces(answers, self._tokenizer.decode)
+        return {
+            ident: Piece(piece.tokens, text)
+            for (ident, piece), text in zip(pieces.items(), texts, strict=True)
+        }
 
     def _end(self, running: _Running) -> Ended:
         counts = running.input_tokens, len(running.output_ids)
@@ -289,12 +310,22 @@ def _check_device(device: str, available: list[str]) -> None:
     """Refuse a device that is not there; the engine's own words for that rarely name it.
 
     Raises:
-        _DeviceMissing: With the devices that are there.
+        DeviceMissing: With the devices that are there.
+        BackendError: If the engine has no continuous batching for it.
     """
     kinds = {name.partition(".")[0] for name in available}
     kind = re.split(r"[.:]", device)[0]
     if device not in available and kind not in (*kinds, *_VIRTUAL_DEVICES):
-        raise _DeviceMissing(f"there is no device {device!r}; available: {', '.join(available)}")
+        raise DeviceMissing(
+            f"there is no device {device!r}; available: {', '.join(available)}; take one of these "
+            f"or install the driver of the other"
+        )
+    if kind == "NPU":
+        raise BackendError(
+            "the engine batches continuously on CPU and GPU only; take device=CPU or GPU, or "
+            "serve the NPU with a server that speaks the OpenAI API and measure it by "
+            "--backend openai"
+        )
 
 
 def _device_name(core: Any, device: str) -> str:

@@ -15,6 +15,7 @@ from wattbench.cli.show import load_points
 from wattbench.cli.tables import console, number
 from wattbench.comparison import Difference, Gate, caveats, compare, parse_gate
 from wattbench.core.errors import UsageError
+from wattbench.core.run import Mode
 from wattbench.results import PointResult
 
 CROSSED = 3
@@ -86,6 +87,10 @@ def _load(point: PointResult) -> dict[str, Any]:
     return dict(point.facts.runs[0].raw.record.operating_point)
 
 
+def _mode(point: PointResult) -> Mode:
+    return point.facts.runs[0].raw.record.engine.mode
+
+
 def _document(
     rows: list[tuple[Pair, list[Difference]]], crossed: list[dict[str, Any]], where: str
 ) -> dict[str, Any]:
@@ -101,6 +106,7 @@ def _document(
         "points": [
             {
                 "operating_points": [_load(point) for point in pair],
+                "modes": [dataclasses.asdict(_mode(point)) for point in pair],
                 "run_ids": [[run.raw.record.run_id for run in p.facts.runs] for p in pair],
                 "caveats": caveats(*pair),
                 "differences": [shown(one) for one in differences],
@@ -117,7 +123,9 @@ def _print(
     out = console()
     for pair, differences in rows:
         loads = [" ".join(f"{k} {v}" for k, v in _load(point).items()) for point in pair]
-        out.print(f"[bold]{escape(' → '.join(dict.fromkeys(loads)))}[/]")
+        modes = [_mode(point).text for point in pair]
+        title = " · ".join(" → ".join(dict.fromkeys(names)) for names in (loads, modes))
+        out.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
         table = Table(box=None, padding=(0, 2, 0, 0))
         for title in ("", "A", "B", "B / A − 1", "95 %", "verdict"):
             table.add_column(title)

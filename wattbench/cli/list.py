@@ -77,6 +77,7 @@ def _run_row(run: RunSummary) -> dict[str, Any]:
         "backend": run.backend,
         "hardware": run.hardware,
         "operating_point": dict(run.operating_point),
+        "mode": run.mode.text,
         "repeat": run.repeat_index,
         "tag": run.tag,
     }

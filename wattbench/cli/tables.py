@@ -15,6 +15,7 @@ from rich.table import Table
 
 from wattbench.core.errors import WattbenchError
 from wattbench.core.result import Estimate, Finding
+from wattbench.core.run import Mode
 from wattbench.metrics import LATENCIES, QUANTILES, PointFacts, PooledDomain
 from wattbench.results import PointResult
 from wattbench.stats import needed_for_quantile
@@ -110,12 +111,10 @@ def _table(points: Sequence[PointResult]) -> Table:
 
 def _title(facts: PointFacts) -> str:
     record = facts.runs[0].raw.record
-    mode = record.engine.mode
     parts = [
         f"[bold]{escape(str(record.workload.get('name')))}[/]",
         f"{escape(record.engine.model)} on {escape(record.engine.engine)}",
         f"hardware {escape(str(record.hardware.get('title') or 'not named'))}",
-        f"precision {escape(mode.precision or 'not told')}",
     ]
     return " · ".join(parts)
 
@@ -126,6 +125,7 @@ def _rows(points: Sequence[PointResult]) -> list[tuple[str, list[str]]]:
         ("energy", [_verdict(point.energy) for point in points]),
         ("window", [_window(point.facts) for point in points]),
     ]
+    rows += _mode_rows([point.facts.runs[0].raw.record.engine.mode for point in points])
     for spec in LATENCIES:
         for label in QUANTILES:
             cells = [_latency(point.facts, spec.name, label) for point in points]
@@ -137,6 +137,16 @@ def _rows(points: Sequence[PointResult]) -> list[tuple[str, list[str]]]:
     rows.append(("energy kind", [_provenance(point.facts) for point in points]))
     rows.append(("net of loaded idle J", [_cell(p.facts.headline.net_loaded_idle) for p in points]))
     return rows + _device_rows(points)
+
+
+def _mode_rows(modes: Sequence[Mode]) -> list[tuple[str, list[str]]]:
+    """How the engine computed, as far as any of them tells."""
+    rows = [("precision", [escape(mode.precision or "not told") for mode in modes])]
+    if any(mode.kv_precision for mode in modes):
+        rows.append(("KV precision", [escape(mode.kv_precision or "not told") for mode in modes]))
+    if any(mode.speculates for mode in modes):
+        rows.append(("speculative", [escape(mode.speculative or "not told") for mode in modes]))
+    return rows
 
 
 def _device_rows(points: Sequence[PointResult]) -> list[tuple[str, list[str]]]:

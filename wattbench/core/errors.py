@@ -5,6 +5,7 @@
     │   ├── DocumentError          a YAML file: names file, line and key
     │   └── OptionError            a plug-in option: names plug-in, key and value
     ├── BackendError               the engine cannot be reached, loaded or understood
+    │   ├── DeviceMissing          exit code 2: no such device on this machine
     │   └── EngineDied             the engine's process ended under the run
     ├── MeterError                 a meter cannot be opened or read
     ├── StoreError                 the database cannot be opened, read or written
@@ -41,6 +42,12 @@ class OptionError(UsageError):
 
 class BackendError(WattbenchError):
     """An engine cannot be reached, loaded or understood."""
+
+
+class DeviceMissing(BackendError):
+    """The device that an engine was to run on is not there; in a sweep the others go on."""
+
+    exit_code = 2
 
 
 class EngineDied(BackendError):

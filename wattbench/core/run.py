@@ -15,7 +15,17 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """How the engine computes; None means that the engine does not tell."""
+    """How the engine computes; None means that the engine does not tell.
+
+    Attributes:
+        precision: Of the weights if they are quantised, else of the arithmetic.
+        kv_precision: Of keys and values.
+        speculative: Where guessed tokens come from and how many; ``none`` without any.
+        prefix_cache: Whether equal beginnings of prompts are computed once.
+        adapter: Adapter on top of the model.
+        power_limit_watts: Power limit that the user set [W].
+        clock_hz: Clock that the user set [Hz].
+    """
 
     precision: str | None = None
     kv_precision: str | None = None
@@ -24,6 +34,25 @@ class Mode:
     adapter: str | None = None
     power_limit_watts: float | None = None
     clock_hz: float | None = None
+
+    @property
+    def text(self) -> str:
+        """What tells one mode from another, in a few words."""
+        parts = [self.precision or "precision not told"]
+        if self.kv_precision:
+            parts.append(f"KV {self.kv_precision}")
+        if self.speculates:
+            parts.append(str(self.speculative))
+        if self.prefix_cache:
+            parts.append("prefix cache")
+        if self.adapter:
+            parts.append(f"adapter {self.adapter}")
+        return ", ".join(parts)
+
+    @property
+    def speculates(self) -> bool:
+        """Whether tokens are guessed ahead, as far as is known."""
+        return self.speculative not in (None, "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

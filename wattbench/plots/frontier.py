@@ -57,16 +57,17 @@ def _valid(point: PointResult) -> bool:
 
 
 def _series(points: Sequence[PointResult]) -> list[list[PointResult]]:
-    """Points of one batch belong together."""
-    groups: dict[str, list[PointResult]] = {}
+    """Points of one batch belong together if the engine computed them in the same way."""
+    groups: dict[tuple[str, str], list[PointResult]] = {}
     for point in points:
-        groups.setdefault(point.facts.runs[0].raw.record.batch_id, []).append(point)
+        record = point.facts.runs[0].raw.record
+        groups.setdefault((record.batch_id, record.engine.mode.text), []).append(point)
     return list(groups.values())
 
 
 def _draw(axes: Axes, series: list[PointResult], colour: str) -> None:
     record = series[0].facts.runs[0].raw.record
-    label = f"{record.engine.model} ({record.engine.mode.precision or 'precision not told'})"
+    label = f"{record.engine.model} ({record.engine.mode.text})"
     machine = str(record.hardware.get("title") or record.backend.get("name"))
     xs = [_xy(point)[0].value or 0.0 for point in series]
     ys = [_xy(point)[1].value or 0.0 for point in series]

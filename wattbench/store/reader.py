@@ -50,6 +50,7 @@ class RunSummary:
     hardware: str | None
     operating_point: Mapping[str, Any]
     repeat_index: int
+    mode: Mode
     tag: str | None
 
 
@@ -152,6 +153,7 @@ def _summary(row: RowMapping) -> RunSummary:
         hardware=row["hardware_name"],
         operating_point=row["operating_point"],
         repeat_index=row["repeat_index"],
+        mode=Mode(**row["engine"]["mode"]),
         tag=row["tag"],
     )
 

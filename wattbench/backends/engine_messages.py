@@ -1,4 +1,4 @@
-"""What the OpenVINO backend and its child process tell each other over a stream."""
+"""What a backend and the child process with its engine tell each other over a stream."""
 
 from __future__ import annotations
 
@@ -9,38 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 _HEADER = struct.Struct("!Q")
-
-
-def on_cpu(device: str) -> bool:
-    """Whether OpenVINO's name of a device means the CPU alone."""
-    return device.partition(".")[0] == "CPU"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """What the child needs to load the engine.
-
-    Attributes:
-        model: Path of a GGUF file or of a folder in OpenVINO's own format.
-        device: OpenVINO's name of the device.
-        threads: Threads of computation; only a CPU takes them.
-        arithmetic: Precision of computation to ask for, None for the engine's choice.
-        cache_gib: Room for keys and values [GiB].
-        cache_blocks: The same in the engine's blocks instead; 0 to go by ``cache_gib``.
-        max_batch: Most requests computed together.
-        prefix_cache: Whether equal beginnings of prompts are computed once.
-        stream_text: Whether the text of each step is told, not only that of the whole answer.
-    """
-
-    model: str
-    device: str
-    threads: int
-    arithmetic: str | None
-    cache_gib: int
-    cache_blocks: int = 0
-    max_batch: int
-    prefix_cache: bool
-    stream_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +51,15 @@ class Ready:
     arithmetic: str | None
     kv_precision: str | None
     threads: int | None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """From the child: the engine cannot be loaded."""
+    """From the child: the engine cannot be loaded; ``no_device`` if for want of the device."""
 
     reason: str
+    no_device: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,17 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
-from wattbench.backends.openvino_messages import (
+from wattbench.backends.engine_child import Engine, child_main
+from wattbench.backends.engine_messages import (
     Cancel,
     Close,
     Ended,
-    EngineSettings,
     Failed,
     Inbox,
     Part,
@@ -29,8 +30,7 @@ from wattbench.backends.openvino_messages import (
     Submit,
     packed,
 )
-from wattbench.backends.openvino_worker import child_main
-from wattbench.core.errors import BackendError
+from wattbench.core.errors import BackendError, DeviceMissing
 
 _GRACE_S = 5.0
 _TAIL_BYTES = 4096
@@ -52,10 +52,11 @@ class EngineProcess(asyncio.Protocol):
     """One child with an engine, joined to the event loop by a stream that never blocks it.
 
     Args:
+        load: Loads the engine in the child, from the settings and its log; a function of a module.
         settings: What the child loads.
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, load: Callable[[Any, int], Engine], settings: object) -> None:
         self._inbox = Inbox()
         self._idents = itertools.count()
         self._answers: dict[int, Answers] = {}
@@ -64,12 +65,12 @@ class EngineProcess(asyncio.Protocol):
         self._gone = asyncio.Event()
         self._death: Died | None = None
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self._log, log_path = tempfile.mkstemp(prefix="wattbench-openvino-", suffix=".log")
+        self._log, log_path = tempfile.mkstemp(prefix="wattbench-engine-", suffix=".log")
         self._log_path = Path(log_path)
         self._link, theirs = socket.socketpair()
         # The child dies with a parent that leaves without closing, instead of keeping it alive.
         self._process = multiprocessing.get_context("spawn").Process(
-            target=child_main, args=(theirs, log_path, settings), daemon=True
+            target=child_main, args=(theirs, log_path, load, settings), daemon=True
         )
         # Only when the child has the last copy of its end does its death end the stream.
         with theirs, _interrupts_held():
@@ -144,7 +145,8 @@ class EngineProcess(asyncio.Protocol):
             elif self._ready.done():
                 continue
             elif isinstance(message, Failed):
-                self._ready.set_exception(BackendError(message.reason))
+                failure = DeviceMissing if message.no_device else BackendError
+                self._ready.set_exception(failure(message.reason))
             else:
                 self._ready.set_result(message)
 
