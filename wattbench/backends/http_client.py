@@ -13,6 +13,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Mapping
+from typing import cast
 from urllib.parse import SplitResult
 
 import httptools
@@ -21,6 +22,7 @@ READ_BUFFER_BYTES = 4 * 2**20
 """Unread bytes of one answer; beyond them the server is held up. Chunks have a few hundred."""
 
 KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers drop an idle connection
+_LOOK_S = 1.0  # how often silence is looked for
 
 
 class BrokenAnswer(Exception):
@@ -51,6 +53,7 @@ class HttpClient:
         self._silence_s = silence_s
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
+        self._watch: asyncio.TimerHandle | None = None
         self._fixed_head = (
             f" HTTP/1.1\r\nHost: {url.netloc}\r\nUser-Agent: wattbench\r\n"
             "Accept: */*\r\nAccept-Encoding: identity\r\n"
@@ -82,6 +85,8 @@ class HttpClient:
             head += f"{name}: {value}\r\n"
         if body is not None:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        if self._watch is None:
+            self._look_for_silence()
         connection = self._take_idle() or await self._connect()
         try:
             await connection.exchange(head.encode("latin-1") + b"\r\n" + (body or b""))
@@ -92,6 +97,8 @@ class HttpClient:
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._watch is not None:
+            self._watch.cancel()
         for connection in list(self._all):
             connection.abort()
         await asyncio.sleep(0)  # transports tell the loop in its next round
@@ -105,12 +112,21 @@ class HttpClient:
             connection.abort()
         return None
 
+    def _look_for_silence(self) -> None:
+        """Wake who has waited too long; one timer for all, since each chunk would need its own."""
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        for connection in self._all:
+            connection.expire(now_s - self._silence_s)
+        period_s = min(_LOOK_S, self._silence_s / 4)
+        self._watch = loop.call_later(period_s, self._look_for_silence)
+
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_s):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self._idle, self._all, self._silence_s),
+                    lambda: Connection(self._idle, self._all),
                     self._host,
                     self._port,
                     ssl=self._tls,
@@ -130,16 +146,14 @@ class Connection(asyncio.Protocol):
         idle_since_s: When it was put aside [s, monotonic clock].
     """
 
-    def __init__(
-        self, idle: list[Connection], connections: set[Connection], silence_s: float
-    ) -> None:
+    def __init__(self, idle: list[Connection], connections: set[Connection]) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.complete = False
         self.idle_since_s = 0.0
         self._idle = idle
         self._connections = connections
-        self._silence_s = silence_s
+        self._heard_s = 0.0
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
@@ -231,13 +245,17 @@ class Connection(asyncio.Protocol):
     async def _wait(self) -> None:
         """Until something happens on the connection."""
         loop = asyncio.get_running_loop()
-        self._waiter = waiter = loop.create_future()
-        alarm = loop.call_later(self._silence_s, _expire, waiter)
+        self._heard_s = loop.time()
+        self._waiter = loop.create_future()
         try:
-            await waiter
+            await self._waiter
         finally:
-            alarm.cancel()
             self._waiter = None
+
+    def expire(self, since_s: float) -> None:
+        """End a wait that has heard nothing since then [s, loop clock]."""
+        if self._waiter is not None and not self._waiter.done() and self._heard_s < since_s:
+            self._waiter.set_exception(TimeoutError())
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -245,8 +263,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of ``asyncio.Protocol``."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -299,8 +316,3 @@ class Connection(asyncio.Protocol):
         if self._headers_here:
             self.complete = True
             self._keeps_alive = self._parser.should_keep_alive()
-
-
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())

@@ -124,7 +124,7 @@ class Answer:
         """
         if self.done or not event.data:
             return None
-        if event.done:
+        if event.data[0] != "{" and event.done:
             self.done = True
             return None
         choice = self._choice(event)

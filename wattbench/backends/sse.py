@@ -6,7 +6,7 @@ Source: WHATWG HTML standard, section 9.2.6 "Interpreting an event stream".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_EVENT_BYTES = 4 * 2**20
 """Longest event accepted unless told otherwise [bytes]; an answer's chunk has a few hundred."""
@@ -18,8 +18,7 @@ class SseError(ValueError):
     """A stream of events that cannot be read on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event.
 
     Attributes:
