@@ -27,7 +27,8 @@ Answers = tuple[list[TokenChunk], OpenAIServer, OpenAIBackend]
 
 
 def a_backend(url: str, **options: Any) -> OpenAIBackend:
-    return OpenAIBackend(OpenAIOptions(**{"url": url, "key_env": KEY_ENV} | options), CONTEXT)
+    usual = {"url": url, "key_env": KEY_ENV, "exact_lengths": "off"}
+    return OpenAIBackend(OpenAIOptions(**usual | options), CONTEXT)
 
 
 def a_request(tokens: int = 4, **changes: Any) -> InferenceRequest:

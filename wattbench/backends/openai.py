@@ -21,12 +21,12 @@ import json
 import math
 import os
 import re
-import socket
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from wattbench.backends.openai_lengths import Calibration, PromptLengths, Setting, asker
 from wattbench.backends.openai_wire import (
     PATHS,
     Answer,
@@ -38,7 +38,7 @@ from wattbench.backends.openai_wire import (
 from wattbench.backends.sse import SseError, SseParser
 from wattbench.core.errors import BackendError
 from wattbench.core.run import EngineInfo, Json, Mode
-from wattbench.hardware import listening_process_ids
+from wattbench.hardware import is_this_machine, listening_process_ids
 from wattbench.plugins import PluginContext, option
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ class OpenAIOptions:
     key_env: str = option("OPENAI_API_KEY", "NAME of the environment variable that holds the key")
     timeout_s: float = option(600.0, "longest time without a byte from the server [s]")
     verify_tls: bool = option(True, "whether to check the server's certificate")
+    exact_lengths: Setting = option(
+        "auto",
+        "how prompts get their length: the server's tokenizer, its counts, or a word a token",
+    )
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -126,6 +130,7 @@ class OpenAIBackend:
         self._options = options
         self._model = options.model or ""
         self._session: aiohttp.ClientSession | None = None
+        self._lengths = PromptLengths()
 
     @staticmethod
     def availability() -> str | None:
@@ -160,7 +165,9 @@ class OpenAIBackend:
             names = ", ".join(served[:20]) + (f" and {len(served) - 20} more" * (len(served) > 20))
             raise self._error(BackendError, f"{self._url} does not serve {wanted!r} but {names}")
         self._model = wanted or served[0]
-        here = _on_this_machine(self._options.url)
+        here = is_this_machine(self.address()[0])
+        self._lengths = await self._calibrated(self._session)
+        self.ignores_eos = self._lengths.ignores_eos
         server = self._redacted(response.headers.get("Server", ""))
         return EngineInfo(
             model=self._model,
@@ -169,7 +176,7 @@ class OpenAIBackend:
             mode=Mode(),
             on_client_host=here,
             process_ids=listening_process_ids(self.address()[1]) if here else (),
-            detail={"url": self._url, "api": self._options.api},
+            detail={"url": self._url, "api": self._options.api} | self._lengths.detail(),
         )
 
     async def generate(self, request: InferenceRequest) -> AsyncGenerator[TokenChunk, None]:
@@ -208,6 +215,11 @@ class OpenAIBackend:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    async def _calibrated(self, session: aiohttp.ClientSession) -> PromptLengths:
+        api = self._options.api
+        ask = asker(session, self._endpoint(PATHS[api]), self._headers())
+        return await Calibration(ask, self._model, api).lengths(self._options.exact_lengths)
 
     def _new_session(self) -> aiohttp.ClientSession:
         import aiohttp
@@ -333,17 +345,6 @@ class OpenAIBackend:
 
 def _without_query(url: str) -> str:
     return urlunsplit(urlsplit(url)._replace(query="", fragment=""))
-
-
-def _on_this_machine(url: str) -> bool:
-    """Whether the host of a URL is one of this machine's own names or addresses."""
-    import psutil
-
-    host = urlsplit(url).hostname or ""
-    if host in ("localhost", "0.0.0.0", socket.gethostname()) or host.startswith("127."):  # noqa: S104
-        return True
-    addresses = [each for found in psutil.net_if_addrs().values() for each in found]
-    return host in {address.address.partition("%")[0] for address in addresses}
 
 
 def _port(url: str) -> int:

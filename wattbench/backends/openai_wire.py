@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from wattbench.core.errors import BackendError
 from wattbench.core.load import TokenChunk, Usage
@@ -39,6 +39,13 @@ WORDS = tuple(_WORD_LINES.split())
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "text")
 
 
+class Lengths(Protocol):
+    """Makes texts of as many tokens as a message asks for."""
+
+    def text(self, message: Message, *, opens: bool) -> str:
+        """The text of a message; ``opens`` if it is the first of its request."""
+
+
 class StreamError(BackendError):
     """An answer broke off, is malformed, or carries an error of the server."""
 
@@ -57,8 +64,21 @@ def message_text(message: Message) -> str:
     return " ".join(words.choices(WORDS, k=message.tokens))
 
 
-def request_body(request: InferenceRequest, model: str, api: Api) -> dict[str, Json]:
-    """The JSON of a request that every server of the API understands."""
+def request_body(
+    request: InferenceRequest, model: str, api: Api, lengths: Lengths | None = None
+) -> dict[str, Json]:
+    """The JSON of a request that every server of the API understands.
+
+    Args:
+        request: What is asked.
+        model: Name that the server knows the model by.
+        api: Endpoint that it is for.
+        lengths: How synthetic texts get their length; None for a word a token.
+    """
+    texts = [
+        message_text(message) if lengths is None else lengths.text(message, opens=index == 0)
+        for index, message in enumerate(request.messages)
+    ]
     body: dict[str, Json] = {
         "model": model,
         "stream": True,
@@ -67,10 +87,11 @@ def request_body(request: InferenceRequest, model: str, api: Api) -> dict[str, J
         "temperature": 0,
     }
     if api == "completions":
-        return body | {"prompt": "\n".join(map(message_text, request.messages))}
+        return body | {"prompt": "\n".join(texts)}
     return body | {
         "messages": [
-            {"role": message.role, "content": message_text(message)} for message in request.messages
+            {"role": message.role, "content": text}
+            for message, text in zip(request.messages, texts, strict=True)
         ]
     }
 
