@@ -167,6 +167,9 @@ class Answer:
             output_tokens=_count(self._usage, "completion_tokens"),
             cached_tokens=_count(details, "cached_tokens"),
             finish_reason=self._finish_reason,
+            reasoning_tokens=_count(
+                self._usage.get("completion_tokens_details"), "reasoning_tokens"
+            ),
         )
         return TokenChunk(tokens=0, usage=usage)
 
@@ -196,9 +199,23 @@ def _text(choice: dict[str, Json]) -> str:
     delta = choice.get("delta")
     source = delta if isinstance(delta, dict) else choice
     texts = (source.get(name) for name in _TEXT_FIELDS)
-    text = next((text for text in texts if isinstance(text, str) and text), "")
+    text = next((text for text in texts if isinstance(text, str) and text), "") or _call(source)
     # JSON can hold half a surrogate pair, which is no text and has no length in UTF-8.
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _call(delta: dict[str, Json]) -> str:
+    """What a delta says of a tool to call: name and arguments are answer tokens like any other."""
+    calls = delta.get("tool_calls")
+    listed = calls if isinstance(calls, list) else []
+    functions = [call.get("function") for call in listed if isinstance(call, dict)]
+    parts = [
+        function.get(name)
+        for function in functions
+        if isinstance(function, dict)
+        for name in ("name", "arguments")
+    ]
+    return "".join(part for part in parts if isinstance(part, str))
 
 
 def _count(counts: Json, name: str) -> int | None:
