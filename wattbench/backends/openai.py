@@ -24,9 +24,10 @@ import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from wattbench.backends.openai_lengths import Calibration, PromptLengths, Setting, asker
+from wattbench.backends.openai_url import has_valid_port, port_of, without_query
 from wattbench.backends.openai_wire import (
     PATHS,
     Answer,
@@ -35,9 +36,10 @@ from wattbench.backends.openai_wire import (
     quoted,
     request_body,
 )
+from wattbench.backends.server_metrics import StateReader, metrics_page
 from wattbench.backends.sse import SseError, SseParser
 from wattbench.core.errors import BackendError
-from wattbench.core.run import EngineInfo, Json, Mode
+from wattbench.core.run import EngineInfo, Json, Mode, ServerState
 from wattbench.hardware import is_this_machine, listening_process_ids
 from wattbench.plugins import PluginContext, option
 
@@ -103,10 +105,10 @@ class OpenAIOptions:
         parts = urlsplit(self.url)
         if "@" in (parts.netloc or self.url):
             raise ValueError("url must not contain credentials; name a variable by key_env=…")
-        shown = _without_query(self.url)
+        shown = without_query(self.url)
         if parts.scheme not in ("http", "https"):
             raise ValueError(f"url={shown!r} must begin with http:// or https://")
-        if not parts.hostname or re.search(r"\s", self.url) or not _has_valid_port(parts):
+        if not parts.hostname or re.search(r"\s", self.url) or not has_valid_port(parts):
             raise ValueError(f"url={shown!r} is no URL, such as http://localhost:8000/v1")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
             # Not quoted: it may well be the key itself.
@@ -131,6 +133,7 @@ class OpenAIBackend:
         self._model = options.model or ""
         self._session: aiohttp.ClientSession | None = None
         self._lengths = PromptLengths()
+        self._states = StateReader()
 
     @staticmethod
     def availability() -> str | None:
@@ -139,7 +142,7 @@ class OpenAIBackend:
 
     def address(self) -> tuple[str, int]:
         """Host and port of the server."""
-        return urlsplit(self._options.url).hostname or "", _port(self._options.url)
+        return urlsplit(self._options.url).hostname or "", port_of(self._options.url)
 
     async def open(self) -> EngineInfo:
         """Ask the server which models it serves, and choose one.
@@ -210,6 +213,12 @@ class OpenAIBackend:
                 # Also when the caller gives up half-way: the server must stop working on it.
                 response.close()
 
+    async def state(self) -> ServerState | None:
+        """What the server's own ``/metrics`` tell, None if there are none."""
+        session = self._session
+        page = await metrics_page(session, self._endpoint("models")) if session else None
+        return self._states.take(page) if page else None
+
     async def close(self) -> None:
         """Close all connections."""
         session, self._session = self._session, None
@@ -243,7 +252,7 @@ class OpenAIBackend:
 
     @property
     def _url(self) -> str:
-        return _without_query(self._options.url)
+        return without_query(self._options.url)
 
     def _endpoint(self, path: str) -> str:
         parts = urlsplit(self._options.url)
@@ -341,22 +350,6 @@ class OpenAIBackend:
         if response.status < 400:
             text += f"; it redirects to {response.headers.get('Location')!r}: give that URL"
         return self._error(HttpStatusError, text)
-
-
-def _without_query(url: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(query="", fragment=""))
-
-
-def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _has_valid_port(parts: SplitResult) -> bool:
-    try:
-        return parts.port != 0
-    except ValueError:
-        return False
 
 
 def _way_out(error: Exception) -> str:
