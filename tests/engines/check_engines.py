@@ -66,6 +66,10 @@ def test_measured(engine: Engine, api: str, tmp_path: Path) -> None:
     assert point["requests"]["completed"] > 0
     assert point["tokens"]["source"] == "usage"
     assert point["metrics"]["energy_per_output_token_joules"]["value"] > 0
+    if engine.tells_state:
+        assert point["server"]["requests_running_count"] > 0
+    else:
+        assert point["server"] is None
     for name in ("ttft_s", "tpot_s", "e2e_s"):
         assert point["metrics"][name]["p50"]["value"] > 0
     _check_requests(

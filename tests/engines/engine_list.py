@@ -37,6 +37,7 @@ class Engine:
         model: Name that it serves the model by; None for the first that it lists.
         environment: Variables that it needs.
         prompt_lengths: How the backend is to find out what lengths cost.
+        tells_state: Whether its ``/metrics`` tell how busy it is.
         takes_ignore_eos: Whether the server takes the fields that fix the length of an answer.
     """
 
@@ -48,6 +49,7 @@ class Engine:
     environment: Mapping[str, str] = field(default_factory=dict)
     prompt_lengths: LengthSource = "tokenize"
     takes_ignore_eos: bool = True
+    tells_state: bool = True
 
     @property
     def folder(self) -> Path:
@@ -92,6 +94,7 @@ TRANSFORMERS = Engine(
     environment={"HF_HOME": str(HUB), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
     prompt_lengths="usage",
     takes_ignore_eos=False,
+    tells_state=False,
 )
 
 VLLM = Engine(
