@@ -6,11 +6,12 @@ RESULTS := results/quickstart
 
 PEERS := guidellm aiperf
 
-.PHONY: help quickstart test check bench bench-truth bench-client bench-latency clean
+.PHONY: help quickstart test test-engines check bench bench-truth bench-client bench-latency clean
 
 help:
 	@echo "make quickstart  measure a real model on this machine: table, database, picture"
 	@echo "make test        run the tests"
+	@echo "make test-engines install and test llama-server, transformers serve and vLLM: 20 minutes, 6 GB"
 	@echo "make check       lint, types and structure"
 	@echo "make bench       speed of wattbench itself"
 	@echo "make bench-client the load generator beside guidellm and aiperf, which it installs"
@@ -37,6 +38,9 @@ quickstart: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q -n 4 --dist loadfile
+
+test-engines: $(VENV)/dev.stamp
+	@$(BIN)/python tests/engines/run_engines.py $(ENGINES)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

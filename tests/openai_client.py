@@ -7,10 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from openai_server import OpenAIServer, Script
 
+from wattbench.backends.http_client import HttpClient
 from wattbench.backends.openai import OpenAIBackend, OpenAIOptions
 from wattbench.core.errors import BackendError
 from wattbench.core.load import InferenceRequest, Message, TokenChunk
@@ -27,7 +29,18 @@ Answers = tuple[list[TokenChunk], OpenAIServer, OpenAIBackend]
 
 
 def a_backend(url: str, **options: Any) -> OpenAIBackend:
-    return OpenAIBackend(OpenAIOptions(**{"url": url, "key_env": KEY_ENV} | options), CONTEXT)
+    usual = {"url": url, "key_env": KEY_ENV, "exact_lengths": "off"}
+    return OpenAIBackend(OpenAIOptions(**usual | options), CONTEXT)
+
+
+@contextlib.asynccontextmanager
+async def a_client(url: str) -> AsyncIterator[HttpClient]:
+    """A bare client of a server."""
+    client = HttpClient(urlsplit(url), None, connect_s=5.0, silence_s=60.0)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def a_request(tokens: int = 4, **changes: Any) -> InferenceRequest:

@@ -92,7 +92,7 @@ def test_open_takes_the_first_model() -> None:
     info, url = open_info(Script())
     assert (info.model, info.engine) == ("tiny", "openai (scripted/1.0)")
     assert (info.tokens_source, info.mode) == ("usage", Mode())
-    assert info.detail == {"url": url, "api": "completions"}
+    assert info.detail == {"url": url, "api": "completions", "prompt_lengths": "words"}
 
 
 def test_open_takes_the_model_asked_for() -> None:

@@ -56,6 +56,14 @@ def test_without_counts_nothing_is_known() -> None:
     )
 
 
+def test_thinking_is_counted() -> None:
+    usage = '{"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 6}}'
+    insert = f'data: {{"choices": [], "usage": {usage}}}\n\n'.encode()
+    chunks, _, _ = answers(Script(usage=False, insert=insert), a_request(9))
+    assert chunks[-1].usage is not None
+    assert (chunks[-1].usage.output_tokens, chunks[-1].usage.reasoning_tokens) == (9, 6)
+
+
 @pytest.mark.parametrize(
     "usage", ['{"prompt_tokens": "5"}', "7", '{"prompt_tokens": true, "prompt_tokens_details": 1}']
 )
@@ -88,6 +96,10 @@ def test_a_count_that_cannot_be(counted: int, wrong: bool) -> None:
         ('{"delta": {"content": null, "role": "assistant"}}', None),
         ('{"delta": {"content": "größer \\ud83d\\ude42"}}', "größer 🙂"),
         ('{"delta": {"content": "\\ud83d"}}', "?"),
+        ('{"delta": {"tool_calls": [{"function": {"name": "f", "arguments": ""}}]}}', "f"),
+        ('{"delta": {"tool_calls": [{"function": {"arguments": "{1"}}]}}', "{1"),
+        ('{"delta": {"tool_calls": [{"function": 1}, 2]}}', None),
+        ('{"delta": {"tool_calls": 1}}', None),
         ('{"text": "a"}', "a"),
         ('{"text": ""}', None),
         ("{}", None),

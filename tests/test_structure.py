@@ -30,7 +30,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "openai_api": {"core"},
     "emulator": {"core", "hardware", "plugins", "openai_api"},
     "serving": {"core", "openai_api"},
-    "backends": {"core", "plugins", "hardware", "emulator"},
+    "backends": {"core", "plugins", "hardware", "emulator", "interchange"},
     "meters": {"core", "plugins", "hardware", "emulator", "energy", "interchange", "store"},
     "store": {"core"},
     "interchange": {"core"},
@@ -140,7 +140,7 @@ UNITLESS: Mapping[str, Set[str]] = {
     "in whatever unit the exporter gives it": {
         "meters.http_page.PageReader.query_result",
         "meters.prometheus.PrometheusOptions.scale",
-        "meters.prometheus.Sample.value",
+        "interchange.prometheus_text.Sample.value",
     },
     "two quantities at once": {"emulator.timeline.Timeline.steps"},
 }

@@ -15,7 +15,7 @@ from wattbench.core.energy import Unmeasured
 from wattbench.core.result import Estimate, Finding, Verdict
 from wattbench.core.run import RawRun
 from wattbench.energy import PhaseEnergy
-from wattbench.metrics import PointFacts, PooledDomain, Window, point_facts, run_facts
+from wattbench.metrics import PointFacts, PooledDomain, Window, point_facts, run_facts, server_means
 from wattbench.stats import CONFIDENCE, additive_interval
 
 SCHEMA_VERSION = 1
@@ -114,6 +114,7 @@ def _point(point: PointResult) -> dict[str, Any]:
         },
         "tokens": _tokens(facts),
         "requests": _requests(facts),
+        "server": _server(facts),
         "quality": {"value": None, "reason": "no_quality_task"},
         "findings": [
             {"code": f.code, "severity": f.severity, "scope": f.scope, "message": f.message}
@@ -199,6 +200,11 @@ def _tokens(facts: PointFacts) -> dict[str, Any]:
         "output": facts.totals.output_tokens if facts.totals else None,
         "source": sources.pop() if len(sources) == 1 else None,
     }
+
+
+def _server(facts: PointFacts) -> dict[str, Any] | None:
+    means = server_means(facts.runs)
+    return dataclasses.asdict(means) if means else None
 
 
 def _requests(facts: PointFacts) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 One request at a time on a connection; idle connections are taken up again, the latest first. No
 redirect is followed, no cookie kept (a balancer's would send every request to one replica), no
-proxy asked, no compression (it would gather many small chunks into a few large ones), and nothing
-is tried twice. A general client spends more time on each chunk than this whole path does.
+proxy asked, no compression (it would gather many small chunks into a few large ones). Nothing is
+tried twice, but for a request on a connection that the server was closing already. A general
+client spends more time on each chunk than this whole path does.
 """
 
 from __future__ import annotations
@@ -87,13 +88,28 @@ class HttpClient:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         if self._watch is None:
             self._look_for_silence()
-        connection = self._take_idle() or await self._connect()
+        request = head.encode("latin-1") + b"\r\n" + (body or b"")
+        while (connection := self._take_idle()) is not None:
+            # Some servers close a connection that they said they would keep: what was written to
+            # it then was never read.
+            with contextlib.suppress(ConnectionResetError):
+                return await connection.exchange(request)
+        return await (await self._connect()).exchange(request)
+
+    async def fetch(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        limit_bytes: int = READ_BUFFER_BYTES,
+    ) -> tuple[int, str]:
+        """Status and body of an answer; errors as those of ``send`` and ``Connection.read``."""
+        connection = await self.send(method, target, headers, body)
         try:
-            await connection.exchange(head.encode("latin-1") + b"\r\n" + (body or b""))
-        except BaseException:
+            return connection.status, await connection.read_all(limit_bytes)
+        finally:
             connection.release()
-            raise
-        return connection
 
     async def close(self) -> None:
         """Close every connection."""
@@ -171,18 +187,29 @@ class Connection(asyncio.Protocol):
         """Whether another request can be sent."""
         return self._lost is None
 
-    async def exchange(self, request: bytes) -> None:
-        """Send a request; returns when the headers of its answer are here."""
+    async def exchange(self, request: bytes) -> Connection:
+        """Send a request; returns itself when the headers of the answer are here.
+
+        Raises:
+            ConnectionResetError: If the connection is lost before.
+            BrokenAnswer: If what comes is no HTTP.
+            TimeoutError: If nothing comes.
+        """
         self.status, self.headers, self.complete = 0, {}, False
         self._headers_here, self._busy = False, True
-        assert self._transport is not None
-        self._transport.write(request)
-        while not self._headers_here:
-            if isinstance(self._lost, BrokenAnswer):
-                raise self._lost
-            if self._lost is not None:
-                raise ConnectionResetError("the server closed the connection") from self._lost
-            await self._wait()
+        try:
+            if self._transport is not None:
+                self._transport.write(request)
+            while not self._headers_here:
+                if isinstance(self._lost, BrokenAnswer):
+                    raise self._lost
+                if self._lost is not None:
+                    raise ConnectionResetError("the server closed the connection") from self._lost
+                await self._wait()
+        except BaseException:
+            self.release()
+            raise
+        return self
 
     async def read(self) -> bytes:
         """The next bytes of the body, as many as are here; empty at its end.

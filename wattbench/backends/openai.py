@@ -21,14 +21,15 @@ import json
 import math
 import os
 import re
-import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit
 
 from wattbench.backends.http_client import BrokenAnswer, Connection, HttpClient, NoConnection
+from wattbench.backends.openai_lengths import Calibration, PromptLengths, Setting, asker
+from wattbench.backends.openai_url import has_valid_port, port_of, without_query
 from wattbench.backends.openai_wire import (
     PATHS,
     Answer,
@@ -38,10 +39,11 @@ from wattbench.backends.openai_wire import (
     quoted,
     request_body,
 )
+from wattbench.backends.server_metrics import StateReader, metrics_page
 from wattbench.backends.sse import SseError, SseParser
 from wattbench.core.errors import BackendError
-from wattbench.core.run import EngineInfo, Json, Mode
-from wattbench.hardware import listening_process_ids
+from wattbench.core.run import EngineInfo, Json, Mode, ServerState
+from wattbench.hardware import is_this_machine, listening_process_ids
 from wattbench.plugins import PluginContext, option
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ __all__ = [
 ]
 
 _CONNECT_S = 30.0
+_UNKNOWN_FIELD = (400, 422)  # how servers refuse a field; 422 is that of FastAPI
 _PATH_CHARACTERS = "/%:@!$&'()*+,;=~?"  # what may stand unquoted; % keeps what is quoted
 _DRAIN_S = 1.0
 _BODY_BYTES = 16 * 2**20
@@ -93,15 +96,19 @@ class OpenAIOptions:
     key_env: str = option("OPENAI_API_KEY", "NAME of the environment variable that holds the key")
     timeout_s: float = option(600.0, "longest time without a byte from the server [s]")
     verify_tls: bool = option(True, "whether to check the server's certificate")
+    exact_lengths: Setting = option(
+        "auto",
+        "how prompts get their length: the server's tokenizer, its counts, or a word a token",
+    )
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if "@" in (parts.netloc or self.url):
             raise ValueError("url must not contain credentials; name a variable by key_env=…")
-        shown = _without_query(self.url)
+        shown = without_query(self.url)
         if parts.scheme not in ("http", "https"):
             raise ValueError(f"url={shown!r} must begin with http:// or https://")
-        if not parts.hostname or re.search(r"\s", self.url) or not _has_valid_port(parts):
+        if not parts.hostname or re.search(r"\s", self.url) or not has_valid_port(parts):
             raise ValueError(f"url={shown!r} is no URL, such as http://localhost:8000/v1")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
             # Not quoted: it may well be the key itself.
@@ -125,6 +132,8 @@ class OpenAIBackend:
         self._options = options
         self._model = options.model or ""
         self._client: HttpClient | None = None
+        self._lengths = PromptLengths()
+        self._states = StateReader()
 
     @staticmethod
     def availability() -> str | None:
@@ -133,7 +142,7 @@ class OpenAIBackend:
 
     def address(self) -> tuple[str, int]:
         """Host and port of the server."""
-        return urlsplit(self._options.url).hostname or "", _port(self._options.url)
+        return urlsplit(self._options.url).hostname or "", port_of(self._options.url)
 
     async def open(self) -> EngineInfo:
         """Ask the server which models it serves, and choose one.
@@ -160,7 +169,9 @@ class OpenAIBackend:
             names = ", ".join(served[:20]) + (f" and {len(served) - 20} more" * (len(served) > 20))
             raise self._error(BackendError, f"{self._url} does not serve {wanted!r} but {names}")
         self._model = wanted or served[0]
-        here = _on_this_machine(self._options.url)
+        here = is_this_machine(self.address()[0])
+        self._lengths = await self._calibrated(self._client)
+        self.ignores_eos = self._lengths.ignores_eos
         server = self._redacted(answer.headers.get("server", ""))
         return EngineInfo(
             model=self._model,
@@ -169,7 +180,7 @@ class OpenAIBackend:
             mode=Mode(),
             on_client_host=here,
             process_ids=listening_process_ids(self.address()[1]) if here else (),
-            detail={"url": self._url, "api": self._options.api},
+            detail={"url": self._url, "api": self._options.api} | self._lengths.detail(),
         )
 
     async def generate(self, request: InferenceRequest) -> AsyncGenerator[TokenChunk, None]:
@@ -202,11 +213,22 @@ class OpenAIBackend:
                 # Also when the caller gives up half-way: the server must stop working on it.
                 response.release()
 
+    async def state(self) -> ServerState | None:
+        """What the server's own ``/metrics`` tell, None if there are none."""
+        client = self._client
+        page = await metrics_page(client, self._target("models")) if client else None
+        return self._states.take(page) if page else None
+
     async def close(self) -> None:
         """Close all connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+    async def _calibrated(self, client: HttpClient) -> PromptLengths:
+        api = self._options.api
+        ask = asker(client, self._target(PATHS[api]), self._headers())
+        return await Calibration(ask, self._model, api).lengths(self._options.exact_lengths)
 
     def _new_client(self) -> HttpClient:
         wait_s = self._options.timeout_s
@@ -228,7 +250,7 @@ class OpenAIBackend:
 
     @property
     def _url(self) -> str:
-        return _without_query(self._options.url)
+        return without_query(self._options.url)
 
     def _target(self, path: str) -> str:
         """Path and query of an endpoint."""
@@ -296,10 +318,10 @@ class OpenAIBackend:
 
     async def _send(self, request: InferenceRequest) -> Connection:
         """Post a request; the answer has a good status and is the caller's to release."""
-        body = request_body(request, self._model, self._options.api)
+        body = request_body(request, self._model, self._options.api, self._lengths)
         asks_exact = request.ignore_eos and self.ignores_eos
         response = await self._post(body | exact_length(request) if asks_exact else body)
-        if response.status == 400 and asks_exact:
+        if response.status in _UNKNOWN_FIELD and asks_exact:
             response.release()
             response = await self._post(body)
             # Only a success shows that these two fields were the reason of the refusal.
@@ -331,33 +353,6 @@ class OpenAIBackend:
 
 def _content_type(response: Connection) -> str:
     return response.headers.get("content-type", "no content type").partition(";")[0]
-
-
-def _without_query(url: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(query="", fragment=""))
-
-
-def _on_this_machine(url: str) -> bool:
-    """Whether the host of a URL is one of this machine's own names or addresses."""
-    import psutil
-
-    host = urlsplit(url).hostname or ""
-    if host in ("localhost", "0.0.0.0", socket.gethostname()) or host.startswith("127."):  # noqa: S104
-        return True
-    addresses = [each for found in psutil.net_if_addrs().values() for each in found]
-    return host in {address.address.partition("%")[0] for address in addresses}
-
-
-def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _has_valid_port(parts: SplitResult) -> bool:
-    try:
-        return parts.port != 0
-    except ValueError:
-        return False
 
 
 def _way_out(error: Exception) -> str:

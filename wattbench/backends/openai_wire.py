@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -44,6 +44,13 @@ _SPLIT_FRACTION = 0.5
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "text")
 
 
+class Lengths(Protocol):
+    """Makes texts of as many tokens as a message asks for."""
+
+    def text(self, message: Message, *, opens: bool) -> str:
+        """The text of a message; ``opens`` if it is the first of its request."""
+
+
 class StreamError(BackendError):
     """An answer broke off, is malformed, or carries an error of the server."""
 
@@ -66,8 +73,21 @@ def message_text(message: Message) -> str:
     return " ".join(words.choices(WORDS, k=message.tokens))
 
 
-def request_body(request: InferenceRequest, model: str, api: Api) -> dict[str, Json]:
-    """The JSON of a request that every server of the API understands."""
+def request_body(
+    request: InferenceRequest, model: str, api: Api, lengths: Lengths | None = None
+) -> dict[str, Json]:
+    """The JSON of a request that every server of the API understands.
+
+    Args:
+        request: What is asked.
+        model: Name that the server knows the model by.
+        api: Endpoint that it is for.
+        lengths: How synthetic texts get their length; None for a word a token.
+    """
+    texts = [
+        message_text(message) if lengths is None else lengths.text(message, opens=index == 0)
+        for index, message in enumerate(request.messages)
+    ]
     body: dict[str, Json] = {
         "model": model,
         "stream": True,
@@ -76,10 +96,11 @@ def request_body(request: InferenceRequest, model: str, api: Api) -> dict[str, J
         "temperature": 0,
     }
     if api == "completions":
-        return body | {"prompt": "\n".join(map(message_text, request.messages))}
+        return body | {"prompt": "\n".join(texts)}
     return body | {
         "messages": [
-            {"role": message.role, "content": message_text(message)} for message in request.messages
+            {"role": message.role, "content": text}
+            for message, text in zip(request.messages, texts, strict=True)
         ]
     }
 
@@ -159,6 +180,9 @@ class Answer:
             output_tokens=_count(self._usage, "completion_tokens"),
             cached_tokens=_count(details, "cached_tokens"),
             finish_reason=self._finish_reason,
+            reasoning_tokens=_count(
+                self._usage.get("completion_tokens_details"), "reasoning_tokens"
+            ),
         )
         self._check_count(usage.output_tokens)
         return TokenChunk(tokens=0, usage=usage)
@@ -203,9 +227,13 @@ def _text(choice: dict[str, Json]) -> str:
     for name in _TEXT_FIELDS:
         text = source.get(name)
         if text and isinstance(text, str):
-            # JSON can hold half a surrogate pair, which is no text and has no length in UTF-8.
-            return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-    return ""
+            return _clean(text)
+    return _clean(_call(source)) if "tool_calls" in source else ""
+
+
+def _clean(text: str) -> str:
+    """JSON can hold half a surrogate pair, which is no text and has no length in UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _parsed(data: str) -> Any:
@@ -214,6 +242,20 @@ def _parsed(data: str) -> Any:
         return msgspec.json.decode(data)
     except msgspec.DecodeError:
         return json.loads(data)
+
+
+def _call(delta: dict[str, Json]) -> str:
+    """What a delta says of a tool to call: name and arguments are answer tokens like any other."""
+    calls = delta.get("tool_calls")
+    listed = calls if isinstance(calls, list) else []
+    functions = [call.get("function") for call in listed if isinstance(call, dict)]
+    parts = [
+        function.get(name)
+        for function in functions
+        if isinstance(function, dict)
+        for name in ("name", "arguments")
+    ]
+    return "".join(part for part in parts if isinstance(part, str))
 
 
 def _count(counts: Json, name: str) -> int | None:

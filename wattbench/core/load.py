@@ -68,12 +68,14 @@ class Usage:
         output_tokens: Answer length [tokens], None if the engine does not tell.
         cached_tokens: Part of the prompt served from a prefix cache, None if unknown.
         finish_reason: The engine's word for why the answer ended.
+        reasoning_tokens: Part of the answer that is thinking, None if unknown.
     """
 
     input_tokens: int | None
     output_tokens: int | None
     cached_tokens: int | None = None
     finish_reason: str | None = None
+    reasoning_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,7 @@ class RequestResult:
         input_tokens: Prompt tokens, None if nobody counted.
         output_tokens: Answer tokens, None if nobody counted.
         cached_tokens: Prompt tokens served from a cache, None if unknown.
+        reasoning_tokens: Answer tokens that are thinking, None if unknown.
         tokens_source: Who counted the answer: the server's ``usage`` or the engine in process.
         output_bytes: UTF-8 length of the answer, None if the engine gives no text.
         finish_reason: The engine's word for the end.
@@ -124,6 +127,7 @@ class RequestResult:
     input_tokens: int | None
     output_tokens: int | None
     cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     tokens_source: TokenSource | None = None
     output_bytes: int | None = None
     finish_reason: str | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from wattbench.core.energy import EnergyDomain, FloatArray
     from wattbench.core.load import InferenceRequest, RequestResult, TokenChunk
-    from wattbench.core.run import EngineInfo, Event, Json, RunRecord, RunStatus
+    from wattbench.core.run import EngineInfo, Event, Json, RunRecord, RunStatus, ServerState
 
 
 class Backend(Protocol):
@@ -35,6 +35,15 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Stop or leave the engine; called once, also after a failure."""
+        ...
+
+
+@runtime_checkable
+class ObservableBackend(Protocol):
+    """A backend whose engine tells how busy it is."""
+
+    async def state(self) -> ServerState | None:
+        """The state now, None if it cannot be had; never raises."""
         ...
 
 

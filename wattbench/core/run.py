@@ -124,12 +124,32 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """What a server says about its own state at one instant; None where it does not tell.
+
+    Attributes:
+        requests_running_count: Requests that it works on.
+        requests_waiting_count: Requests that it has accepted and not begun.
+        kv_cache_used_fraction: Part of its KV cache that is in use.
+        prefix_cache_hit_fraction: Prompt tokens that a prefix cache served, of those looked up.
+        spec_decode_acceptance_fraction: Draft tokens that were accepted, of those proposed.
+    """
+
+    requests_running_count: float | None = None
+    requests_waiting_count: float | None = None
+    kv_cache_used_fraction: float | None = None
+    prefix_cache_hit_fraction: float | None = None
+    spec_decode_acceptance_fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that happened in a run at an instant of its clock.
 
     Attributes:
         kind: ``idle_start``, ``idle_end``, ``warmup_start``, ``measure_start``,
-            ``measure_end``, ``drain_end``, ``clock_anchor``, ``loop_lag``, ``meter_failed``, …
+            ``measure_end``, ``drain_end``, ``clock_anchor``, ``loop_lag``, ``meter_failed``,
+            ``server_state``, …
         time_s: When [s, run clock].
         detail: What else is known, as JSON.
     """

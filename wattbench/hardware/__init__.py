@@ -2,7 +2,7 @@
 
 from wattbench.hardware.detect import detect_cpu
 from wattbench.hardware.model import ModelDescriptor, load_model, model_names
-from wattbench.hardware.processes import listening_process_ids
+from wattbench.hardware.processes import is_this_machine, listening_process_ids
 from wattbench.hardware.profile import Figure, MachineProfile, load_profile, profile_names
 from wattbench.hardware.roofline import Roofline, StepCost, roofline
 
@@ -13,6 +13,7 @@ __all__ = [
     "Roofline",
     "StepCost",
     "detect_cpu",
+    "is_this_machine",
     "listening_process_ids",
     "load_model",
     "load_profile",

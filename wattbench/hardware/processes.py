@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
 
 
@@ -36,3 +37,13 @@ def _with_children(process_id: int) -> set[int]:
     with suppress(psutil.Error):
         found |= {child.pid for child in psutil.Process(process_id).children(recursive=True)}
     return found
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host is one of this machine's own names or addresses."""
+    import psutil
+
+    if host in ("localhost", "0.0.0.0", socket.gethostname()) or host.startswith("127."):  # noqa: S104
+        return True
+    addresses = [each for found in psutil.net_if_addrs().values() for each in found]
+    return host in {address.address.partition("%")[0] for address in addresses}

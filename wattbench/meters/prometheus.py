@@ -19,7 +19,6 @@ and of Kepler 0.10 (docs/user/metrics.md).
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from typing import Literal
 from wattbench.core.energy import Boundary, EnergyDomain, Quantity
 from wattbench.core.errors import MeterError
 from wattbench.core.run import Json
+from wattbench.interchange.prometheus_text import Sample, parse_page
 from wattbench.meters.http_page import (
     HttpStatusError,
     PageReader,
@@ -53,9 +53,6 @@ CLOCK_CHANGE_S = 0.2
 """A sensor's clock is noted when it is off by this much more than before [s]."""
 DEVICE_LABELS = ("gpu", "device", "instance", "node")
 """Labels that name a device, the first that a series has."""
-
-_LINE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+(-?\d+))?\s*$")
-_LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,51 +86,6 @@ class PrometheusOptions:
             )
         if self.period_s is not None and not 0.005 <= self.period_s <= 60.0:
             raise ValueError(f"period_s={self.period_s:g} must be from 0.005 to 60 s")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One sample of a page.
-
-    Attributes:
-        name: Metric name.
-        labels: Its labels.
-        value: Its value, in whatever unit the metric has.
-        stamp_unix_s: The exporter's own stamp [Unix s], None if it gives none.
-    """
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-    stamp_unix_s: float | None
-
-
-def parse_page(text: str, wanted: tuple[str, ...] = ("",)) -> list[Sample]:
-    """Samples of a page in Prometheus' text format; lines that are none are passed over.
-
-    Args:
-        text: The page.
-        wanted: Beginnings of the names that are looked for; a page has hundreds of others.
-    """
-    samples = []
-    for line in text.splitlines():
-        found = _LINE.match(line) if line.startswith(wanted) else None
-        if found is None:
-            continue
-        name, labels, value, stamp = found.groups()
-        try:
-            number = float(value)
-        except ValueError:
-            continue
-        samples.append(
-            Sample(
-                name=name,
-                labels={k: re.sub(r"\\(.)", r"\1", v) for k, v in _LABEL.findall(labels or "")},
-                value=number,
-                stamp_unix_s=None if stamp is None else int(stamp) / 1000,
-            )
-        )
-    return samples
 
 
 class PrometheusMeter(PolledMeter):

@@ -12,6 +12,7 @@ from wattbench.metrics.domain_energy import load_periods_s, power_limit_watts
 from wattbench.metrics.domains import PooledDomain, pooled_energy
 from wattbench.metrics.point import PointFacts, point_facts
 from wattbench.metrics.run import RunFacts, charged_domains, run_facts, top_domains
+from wattbench.metrics.server import server_means
 from wattbench.metrics.table import (
     LATENCIES,
     METRICS,
@@ -48,6 +49,7 @@ __all__ = [
     "pooled_energy",
     "power_limit_watts",
     "run_facts",
+    "server_means",
     "top_domains",
     "watched_devices",
     "working_devices",

@@ -248,6 +248,7 @@ class _Answer:
             input_tokens=_believable(usage.input_tokens, answered=True),
             output_tokens=output_tokens,
             cached_tokens=_believable(usage.cached_tokens, answered=False),
+            reasoning_tokens=_believable(usage.reasoning_tokens, answered=False),
             tokens_source=tokens_source if output_tokens is not None else None,
             output_bytes=sum(len(text.encode()) for text in self.texts) if self.texts else None,
             finish_reason=usage.finish_reason,

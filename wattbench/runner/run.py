@@ -19,6 +19,7 @@ from wattbench.core.protocols import Backend, Meter, RecordSink
 from wattbench.core.run import Event, Json, RunRecord
 from wattbench.runner.clock import RunClock
 from wattbench.runner.load import LiveState, LoadGenerator
+from wattbench.runner.observe import observing
 from wattbench.workload import (
     ClosedLoop,
     Schedule,
@@ -261,7 +262,8 @@ async def execute(
             if detail is not None:
                 sink.event(record.run_id, Event(kind=kind, time_s=0.0, detail=detail))
         with _prompt_stamps():
-            async with _metering(meters, run), _lag_watch(run):
+            watch = observing(backend, clock, sink, record.run_id)
+            async with _metering(meters, run), _lag_watch(run), watch:
                 await run.carry_out()
         run.anchor()
     except BaseException as failure:

@@ -257,6 +257,7 @@ def _request(row: RowMapping) -> RequestResult:
         input_tokens=row["input_tokens"],
         output_tokens=row["output_tokens"],
         cached_tokens=row["cached_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
         tokens_source=row["tokens_source"],
         output_bytes=row["output_bytes"],
         finish_reason=row["finish_reason"],

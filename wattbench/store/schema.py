@@ -73,6 +73,7 @@ requests = sa.Table(
     sa.Column("input_tokens", sa.Integer),
     sa.Column("output_tokens", sa.Integer),
     sa.Column("cached_tokens", sa.Integer),
+    sa.Column("reasoning_tokens", sa.Integer),
     sa.Column("tokens_source", sa.String(16)),
     sa.Column("output_bytes", sa.Integer),
     sa.Column("finish_reason", sa.Text),

@@ -287,6 +287,7 @@ def _request_row(run_id: str, result: RequestResult) -> dict[str, Any]:
         "input_tokens": result.input_tokens,
         "output_tokens": result.output_tokens,
         "cached_tokens": result.cached_tokens,
+        "reasoning_tokens": result.reasoning_tokens,
         "tokens_source": result.tokens_source,
         "output_bytes": result.output_bytes,
         "finish_reason": result.finish_reason,
