@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import ssl
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import cast
 from urllib.parse import SplitResult
@@ -159,6 +160,7 @@ class Connection(asyncio.Protocol):
         status: HTTP status of the answer.
         headers: Its headers, names in lower case.
         complete: Whether the whole answer is here.
+        arrived_s: When the bytes that ``read`` gave last came out of the socket [s, loop clock].
         idle_since_s: When it was put aside [s, monotonic clock].
     """
 
@@ -166,13 +168,16 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[str, str] = {}
         self.complete = False
+        self.arrived_s = 0.0
         self.idle_since_s = 0.0
         self._idle = idle
         self._connections = connections
         self._heard_s = 0.0
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._body: list[bytes] = []
+        self._loop_time = asyncio.get_running_loop().time
+        self._received_s = 0.0
+        self._body: deque[tuple[float, bytes]] = deque()
         self._body_bytes = 0
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
@@ -212,7 +217,7 @@ class Connection(asyncio.Protocol):
         return self
 
     async def read(self) -> bytes:
-        """The next bytes of the body, as many as are here; empty at its end.
+        """The next piece of the body; empty at its end.
 
         Raises:
             TimeoutError: If nothing comes for ``silence_s``.
@@ -224,10 +229,13 @@ class Connection(asyncio.Protocol):
             if self._lost is not None:
                 raise BrokenAnswer(str(self._lost) or "the server closed the connection")
             await self._wait()
-        data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
-        self._body_bytes = 0
-        if self._paused and self._transport is not None:
+        self.arrived_s, data = self._body.popleft()
+        self._body_bytes -= len(data)
+        if (
+            self._paused
+            and self._body_bytes < READ_BUFFER_BYTES // 2
+            and self._transport is not None
+        ):
             self._paused = False
             self._transport.resume_reading()
         return data
@@ -257,6 +265,7 @@ class Connection(asyncio.Protocol):
             return
         self._busy = False
         self._body.clear()
+        self._body_bytes = 0
         if self.complete and self.usable and self._keeps_alive:
             self._parser = httptools.HttpResponseParser(self)
             self.idle_since_s = time.monotonic()
@@ -271,9 +280,8 @@ class Connection(asyncio.Protocol):
 
     async def _wait(self) -> None:
         """Until something happens on the connection."""
-        loop = asyncio.get_running_loop()
-        self._heard_s = loop.time()
-        self._waiter = loop.create_future()
+        self._heard_s = self._loop_time()
+        self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
         finally:
@@ -298,6 +306,7 @@ class Connection(asyncio.Protocol):
         if not self._busy:
             self.abort()  # a server that speaks unasked: what it says belongs to no request
             return
+        self._received_s = self._loop_time()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -335,7 +344,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Part of ``httptools``."""
-        self._body.append(body)
+        self._body.append((self._received_s, body))
         self._body_bytes += len(body)
 
     def on_message_complete(self) -> None:

@@ -204,10 +204,10 @@ class OpenAIBackend:
             try:
                 while not answer.done and (data := await response.read()):
                     for event in parser.feed(data):
-                        chunk = answer.take(event)
+                        chunk = answer.take(event, response.arrived_s)
                         if chunk is not None:
                             yield chunk
-                yield answer.last(_content_type(response))
+                yield answer.last(_content_type(response), response.arrived_s)
                 await response.drain(_DRAIN_S)
             finally:
                 # Also when the caller gives up half-way: the server must stop working on it.

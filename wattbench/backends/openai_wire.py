@@ -133,8 +133,12 @@ class Answer:
     _usage: dict[str, Json] = field(default_factory=dict)
     _chunks: int = 0
 
-    def take(self, event: Event) -> TokenChunk | None:
+    def take(self, event: Event, arrived_s: float | None = None) -> TokenChunk | None:
         """Read one event.
+
+        Args:
+            event: The event.
+            arrived_s: When it came out of the socket [s, loop clock].
 
         Returns:
             Its text as a chunk of unknown length, None if it has none: an opening chunk with
@@ -156,13 +160,14 @@ class Answer:
         if not text:
             return None
         self._chunks += 1
-        return TokenChunk(tokens=None, text=text)
+        return TokenChunk(tokens=None, text=text, arrived_s=arrived_s)
 
-    def last(self, content_type: str) -> TokenChunk:
+    def last(self, content_type: str, arrived_s: float | None = None) -> TokenChunk:
         """The chunk that ends the answer, with the counts of the server.
 
         Args:
             content_type: Of the response, for the error.
+            arrived_s: When the end came out of the socket [s, loop clock].
 
         Raises:
             StreamError: If the server never said that the answer has ended.
@@ -185,7 +190,7 @@ class Answer:
             ),
         )
         self._check_count(usage.output_tokens)
-        return TokenChunk(tokens=0, usage=usage)
+        return TokenChunk(tokens=0, usage=usage, arrived_s=arrived_s)
 
     def _check_count(self, output_tokens: int | None) -> None:
         # 0 and less is how servers say that they do not count: unknown, not wrong.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -80,18 +80,22 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenChunk:
-    """What one step of an engine gives; it carries no time, the runner stamps it.
+    """What one step of an engine gives; the runner stamps it.
 
     Attributes:
         tokens: Tokens in this chunk; None if the engine does not tell (its ``usage``, given
             with the last chunk, then divides by chunks); 0 for a chunk without an answer in it.
         text: The text of the chunk, None if the engine gives only ids.
         usage: The engine's own counts, with the last chunk.
+        arrived_s: When it came out of a socket [s, clock of the running event loop], so that a
+            chunk of one stream does not wait for its stamp until those of the others are read;
+            None where there is no socket: the runner stamps it when it gets it.
     """
 
     tokens: int | None
     text: str | None = None
     usage: Usage | None = None
+    arrived_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

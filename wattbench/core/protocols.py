@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """An engine that turns requests into tokens. It never looks at a clock."""
+    """An engine that turns requests into tokens.
+
+    It times nothing; one with a socket passes on when bytes arrived (``TokenChunk.arrived_s``).
+    """
 
     async def open(self) -> EngineInfo:
         """Start or reach the engine.

@@ -209,15 +209,16 @@ class _Answer:
         loop_time, stamps, counts = self._clock.loop_time, self.stamps, self.counts
         async with aclosing(chunks):  # type: ignore[type-var]
             async for chunk in chunks:
-                tokens = chunk.tokens
+                tokens, arrived_s = chunk.tokens, chunk.arrived_s
                 if tokens != 0:
-                    stamps.append(loop_time())
+                    stamps.append(loop_time() if arrived_s is None else arrived_s)
                     counts.append(tokens)
                 if chunk.text:
                     self.texts.append(chunk.text)
                 if chunk.usage is not None:
                     # The end of the answer; the connection may take longer to wind up.
-                    self.usage, self.usage_at = chunk.usage, loop_time()
+                    self.usage = chunk.usage
+                    self.usage_at = loop_time() if arrived_s is None else arrived_s
 
     def result(
         self,
