@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 from wire import codes, emulated, run_point
 
+from wattbench.backends.openai import OpenAIBackend, OpenAIOptions
+from wattbench.cli.sensors import auto_meters
+from wattbench.plugins import PluginContext
+
 WATTS = (400.0, 90.0, 300.0)
 """Power of three recorded GPUs [W]; they know nothing of the load."""
 TIME_S = np.arange(0.0, 60.0, 0.1)
@@ -101,3 +105,11 @@ def test_a_role_that_means_nothing(
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_auto_takes_no_meter_for_an_engine_elsewhere() -> None:
+    """Nothing here knows the watts of another host; for an engine here there is always one."""
+    context = PluginContext(hardware=None, seed=0)
+    options = {name: OpenAIOptions(url=f"http://{name}/v1") for name in ("192.0.2.1", "localhost")}
+    assert auto_meters(OpenAIBackend(options["192.0.2.1"], context)) == []
+    assert auto_meters(OpenAIBackend(options["localhost"], context))

@@ -31,6 +31,7 @@ from wattbench.backends.http_client import READ_BUFFER_BYTES
 from wattbench.backends.openai import (
     ConnectionFailed,
     OpenAIBackend,
+    StreamError,
 )
 from wattbench.core.errors import BackendError
 
@@ -202,5 +203,29 @@ def test_a_certificate_is_checked_unless_told_otherwise(tls: ssl.SSLContext) -> 
                     pass
             async with opened(server, verify_tls=False) as backend:
                 assert len(await answer(backend)) == 5
+
+    asyncio.run(main())
+
+
+def test_several_processes_send() -> None:
+    """Chunks carry their times; a failure keeps its class and what came before it."""
+
+    async def main() -> None:
+        async with OpenAIServer() as server, opened(server, client_processes=2) as backend:
+            before_s = asyncio.get_running_loop().time()
+            answered = await asyncio.gather(*(answer(backend) for _ in range(4)))
+            after_s = asyncio.get_running_loop().time()
+            assert [len(chunks) for chunks in answered] == [5] * 4
+            times_s = [chunk.arrived_s or 0.0 for chunks in answered for chunk in chunks]
+            assert before_s < min(times_s) <= max(times_s) < after_s
+            assert len({served.connection for served in server.requests}) >= 2
+            server.script = Script(tokens=9, at=3, stop="abort")
+            stream = backend.generate(a_request(9))
+            assert [(await anext(stream)).text for _ in range(3)] == ["word "] * 3
+            with pytest.raises(StreamError, match="ended early"):
+                await anext(stream)
+            server.script = Script(at=2, stop="hang")
+            await give_up_by_cancelling(backend)
+            await until(lambda: server.abandoned == 1)
 
     asyncio.run(main())

@@ -24,9 +24,11 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
+from wattbench.backends.client_processes import ClientProcesses
 from wattbench.backends.http_client import BrokenAnswer, Connection, HttpClient, NoConnection
 from wattbench.backends.openai_lengths import Calibration, PromptLengths, Setting, asker
 from wattbench.backends.openai_url import has_valid_port, port_of, without_query
@@ -59,6 +61,7 @@ __all__ = [
     "WrongUsage",
 ]
 
+MAX_PROCESSES = 64
 _CONNECT_S = 30.0
 _UNKNOWN_FIELD = (400, 422)  # how servers refuse a field; 422 is that of FastAPI
 _PATH_CHARACTERS = "/%:@!$&'()*+,;=~?"  # what may stand unquoted; % keeps what is quoted
@@ -100,6 +103,7 @@ class OpenAIOptions:
         "auto",
         "how prompts get their length: the server's tokenizer, its counts, or a word a token",
     )
+    client_processes: int = option(1, "processes that send; more where one is not fast enough")
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -115,6 +119,10 @@ class OpenAIOptions:
             raise ValueError("key_env must be the NAME of an environment variable, never the key")
         if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
             raise ValueError(f"timeout_s={self.timeout_s} must be a positive number of seconds")
+        if not 1 <= self.client_processes <= MAX_PROCESSES:
+            raise ValueError(
+                f"client_processes={self.client_processes} must be from 1 to {MAX_PROCESSES}"
+            )
 
 
 class OpenAIBackend:
@@ -132,6 +140,7 @@ class OpenAIBackend:
         self._options = options
         self._model = options.model or ""
         self._client: HttpClient | None = None
+        self._processes: ClientProcesses | None = None
         self._lengths = PromptLengths()
         self._states = StateReader()
 
@@ -172,6 +181,10 @@ class OpenAIBackend:
         here = is_this_machine(self.address()[0])
         self._lengths = await self._calibrated(self._client)
         self.ignores_eos = self._lengths.ignores_eos
+        if self._options.client_processes > 1:
+            adopt = partial(_adopted, self._options, self._model, self._lengths)
+            self._processes = ClientProcesses(adopt, self._options.client_processes)
+            await self._processes.open()
         server = self._redacted(answer.headers.get("server", ""))
         return EngineInfo(
             model=self._model,
@@ -182,6 +195,12 @@ class OpenAIBackend:
             process_ids=listening_process_ids(self.address()[1]) if here else (),
             detail={"url": self._url, "api": self._options.api} | self._lengths.detail(),
         )
+
+    def adopt(self, model: str, lengths: PromptLengths) -> None:
+        """Take over what another one found out when it opened."""
+        self._model, self._lengths = model, lengths
+        self.ignores_eos = lengths.ignores_eos
+        self._client = self._new_client()
 
     async def generate(self, request: InferenceRequest) -> AsyncGenerator[TokenChunk, None]:
         """Answer one request.
@@ -197,6 +216,13 @@ class OpenAIBackend:
             StreamError: If the answer breaks off, is malformed or carries an error.
             WrongUsage: If the count of its tokens cannot be true.
         """
+        if self._processes is not None:
+            chunks, error = await self._processes.answer(request)
+            for each in chunks:
+                yield each
+            if error is not None:
+                raise error
+            return
         answer = Answer(redacted=self._redacted, max_output_tokens=request.max_output_tokens)
         parser = SseParser()
         with self._translated():
@@ -221,6 +247,9 @@ class OpenAIBackend:
 
     async def close(self) -> None:
         """Close all connections."""
+        processes, self._processes = self._processes, None
+        if processes is not None:
+            await processes.close()
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -349,6 +378,13 @@ class OpenAIBackend:
         if response.status < 400:
             text += f"; it redirects to {response.headers.get('location')!r}: give that URL"
         return self._error(HttpStatusError, text)
+
+
+def _adopted(options: OpenAIOptions, model: str, lengths: PromptLengths) -> OpenAIBackend:
+    """A backend that is open without having asked: the parent process has."""
+    backend = OpenAIBackend(options, PluginContext(hardware=None, seed=0))
+    backend.adopt(model, lengths)
+    return backend
 
 
 def _content_type(response: Connection) -> str:

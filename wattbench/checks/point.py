@@ -47,6 +47,8 @@ OVERLOAD_FRACTION = 0.05
 """Share of requests without a slot at the end from which arrivals outran the engine."""
 LAG_LIMIT_S = 0.005
 """Lateness of the client's own event loop (p99) from which latency stamps are in doubt [s]."""
+CLIENT_CORES_LIMIT = 0.9
+"""Processors taken by one process of the load generator from which it sets the pace itself."""
 TDP_RATIO = 1.1
 """Mean power over design power from which a reading is impossible."""
 
@@ -209,6 +211,19 @@ def _client(point: PointFacts) -> Iterator[Finding]:
         yield finding("client_lag", "warning", "performance", message)
 
 
+def _client_bound(point: PointFacts) -> Iterator[Finding]:
+    """``client_bound``: the load generator had no processor time left, so it set the pace."""
+    lags = [e.detail for raw in _raw(point) for e in raw.events if e.kind == "loop_lag"]
+    cores = max((float(str(lag.get("client_cpu_cores") or 0.0)) for lag in lags), default=0.0)
+    if cores > CLIENT_CORES_LIMIT:
+        message = (
+            f"wattbench itself took {cores:.2f} processors, and one process has no more than one: "
+            f"tokens/s and latencies may be its limit and not the engine's. Ask for fewer users, "
+            f"or let more processes send (client_processes=2 of the backend openai)."
+        )
+        yield finding("client_bound", "warning", "performance", message)
+
+
 def _random_weights(point: PointFacts) -> Iterator[Finding]:
     """``random_weights``: speed and energy are real, answers mean nothing."""
     if any(raw.record.engine.random_weights for raw in _raw(point)):
@@ -320,6 +335,7 @@ CHECKS: tuple[Check, ...] = (
     _steadiness,
     _overload,
     _client,
+    _client_bound,
     _random_weights,
     _emulated,
     _single,

@@ -79,8 +79,9 @@ _OPTIONS = (
         "meters",
         multiple=True,
         metavar="NAME[,KEY=VALUE…]",
-        help="Meter and its options, may be repeated; `wattbench list meters` shows them; `none` "
-        "measures no energy.  [default: the backend's choice]",
+        help="Meter and its options, may be repeated; `wattbench list meters` shows them; `auto` "
+        "takes this machine's sensors, else its CPU load, if the engine runs here; `none` measures "
+        "no energy.  [default: the backend's choice]",
     ),
     click.option(
         "--devices",

@@ -6,7 +6,8 @@ from typing import Any
 
 from wattbench import plugins
 from wattbench.core.errors import MeterError, WattbenchError
-from wattbench.core.protocols import Meter
+from wattbench.core.protocols import Backend, Meter
+from wattbench.hardware import is_this_machine
 from wattbench.plugins import PluginContext, PluginSpec, parse_options, parse_spec
 
 SENSORS = ("nvml", "amdsmi", "rapl", "hwmon", "apple")
@@ -50,6 +51,20 @@ def default_sensors() -> list[str]:
             "Name a --meter to go on without, such as --meter cpu-load"
         )
     return found
+
+
+def auto_meters(backend: Backend) -> list[str]:
+    """What ``--meter auto`` stands for: this machine's sensors, else its CPU load.
+
+    For an engine elsewhere it is nothing: no sensor here knows of its watts.
+    """
+    address = getattr(backend, "address", None)
+    if address is not None and not is_this_machine(address()[0]):
+        return []
+    try:
+        return default_sensors()
+    except WattbenchError:
+        return ["cpu-load"]
 
 
 def _opens(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from wattbench import plugins
 from wattbench.backends.server_process import filled, free_port
-from wattbench.cli.sensors import build_meter, demand_source, meter_spec
+from wattbench.cli.sensors import auto_meters, build_meter, demand_source, meter_spec
 from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.core.protocols import Backend, Meter
 from wattbench.core.run import Json
@@ -169,6 +169,9 @@ def _setting(request: Request, swept: Mapping[str, str]) -> Setting:
     seed = workload.seed if request.seed is None else request.seed
     default_meter = getattr(backend_class, "default_meter", None)
     texts = request.meters or ((default_meter,) if default_meter else ())
+    backend = backend_class(options, PluginContext(hardware=profile, seed=seed))
+    if "auto" in texts:
+        texts = tuple(dict.fromkeys([t for t in texts if t != "auto"] + auto_meters(backend)))
     return Setting(
         swept=dict(swept),
         workload=workload,
@@ -176,7 +179,7 @@ def _setting(request: Request, swept: Mapping[str, str]) -> Setting:
         profile=profile,
         backend_spec=spec,
         backend_options=options,
-        backend=backend_class(options, PluginContext(hardware=profile, seed=seed)),
+        backend=backend,
         meter_specs=tuple(meter_spec(place(text)) for text in texts if text != "none"),
         loads=tuple(_loads(workload, request.concurrency)),
         serve=serve,

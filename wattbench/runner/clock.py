@@ -24,7 +24,7 @@ class RunClock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, virtual: bool) -> None:
         self.loop_time = loop.time
-        self._virtual = virtual
+        self.virtual = virtual
         self.origin_s = loop.time()
         self.started_unix_s = time.time()
 
@@ -38,7 +38,7 @@ class RunClock:
         The bracket is the time between the two reads of the run clock around the wall clock's.
         """
         before_s = self.now_s()
-        unix_s = self.started_unix_s + before_s if self._virtual else time.time()
+        unix_s = self.started_unix_s + before_s if self.virtual else time.time()
         after_s = self.now_s()
         return (before_s + after_s) / 2, unix_s, after_s - before_s
 

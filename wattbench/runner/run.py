@@ -322,7 +322,10 @@ async def _lag_watch(run: _Run) -> AsyncIterator[None]:
                 "p50_s": float(np.quantile(lags, 0.5)),
                 "p99_s": float(np.quantile(lags, 0.99)),
                 "max_s": max(lags),
-                "client_cpu_cores": (time.process_time() - cpu_s) / elapsed_s,
+                # In virtual time a processor has no share of it.
+                "client_cpu_cores": None
+                if run.clock.virtual
+                else (time.process_time() - cpu_s) / elapsed_s,
             }
             event = Event(kind="loop_lag", time_s=run.clock.now_s(), detail=detail)
             run.sink.event(run.run_id, event)
