@@ -17,6 +17,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from wattbench.backends.engine_messages import Inbox, packed
 from wattbench.core.errors import BackendError, EngineDied
@@ -30,6 +31,7 @@ _STOP_S = 2.0
 class _Ask:
     ident: int
     request: InferenceRequest
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,15 @@ class _Answer:
     error: BackendError | None
 
 
-Adopt = Callable[[], Backend]
+class Sender(Backend, Protocol):
+    """What a child sends with."""
+
+    def hand_over(self, request: InferenceRequest, body: bytes) -> None:
+        """Take the body of a request, made by the parent before it was due."""
+        ...
+
+
+Adopt = Callable[[], Sender]
 """Makes an open backend in a child; it can be pickled."""
 
 
@@ -68,14 +78,14 @@ class ClientProcesses:
             await link.open()
 
     async def answer(
-        self, request: InferenceRequest
+        self, request: InferenceRequest, body: bytes
     ) -> tuple[Sequence[TokenChunk], BackendError | None]:
         """All chunks of an answer, and the error that ended it.
 
         Raises:
             EngineDied: If the child is gone.
         """
-        return await next(self._turns).answer(request)
+        return await next(self._turns).answer(request, body)
 
     async def close(self) -> None:
         """End the children."""
@@ -104,14 +114,14 @@ class _Link(asyncio.Protocol):
         self._transport, _ = await loop.create_connection(lambda: self, sock=self._socket)
 
     async def answer(
-        self, request: InferenceRequest
+        self, request: InferenceRequest, body: bytes
     ) -> tuple[Sequence[TokenChunk], BackendError | None]:
         """As that of ``ClientProcesses``."""
         if self._transport is None or self._transport.is_closing():
             raise EngineDied("a process of the load generator has died")
         ident = next(self._idents)
         future = self._waiting[ident] = asyncio.get_running_loop().create_future()
-        self._transport.write(packed(_Ask(ident, request)))
+        self._transport.write(packed(_Ask(ident, request, body)))
         try:
             answer = await future
         finally:
@@ -151,7 +161,7 @@ def child_main(link: socket.socket, adopt: Adopt) -> None:
     asyncio.run(_serve(link, adopt()))
 
 
-async def _serve(link: socket.socket, backend: Backend) -> None:
+async def _serve(link: socket.socket, backend: Sender) -> None:
     reader, writer = await asyncio.open_connection(sock=link)
     inbox = Inbox()
     tasks: dict[int, asyncio.Task[None]] = {}
@@ -174,10 +184,11 @@ def _forget(tasks: dict[int, asyncio.Task[None]], ident: int, _: asyncio.Task[No
     tasks.pop(ident, None)
 
 
-async def _send(backend: Backend, ask: _Ask, writer: asyncio.StreamWriter) -> None:
+async def _send(backend: Sender, ask: _Ask, writer: asyncio.StreamWriter) -> None:
     chunks: list[TokenChunk] = []
     error: BackendError | None = None
     try:
+        backend.hand_over(ask.request, ask.body)
         async for chunk in backend.generate(ask.request):
             chunks.append(chunk)  # one by one: what came before an error counts
     except BackendError as failure:

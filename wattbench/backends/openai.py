@@ -16,22 +16,19 @@ cleared of it before it gets into an error.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
-import math
 import os
-import re
 import ssl
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from wattbench.backends.client_processes import ClientProcesses
 from wattbench.backends.http_client import BrokenAnswer, Connection, HttpClient, NoConnection
-from wattbench.backends.openai_lengths import Calibration, PromptLengths, Setting, asker
-from wattbench.backends.openai_url import has_valid_port, port_of, without_query
+from wattbench.backends.openai_lengths import Calibration, PromptLengths, asker
+from wattbench.backends.openai_options import OpenAIOptions
+from wattbench.backends.openai_url import port_of, without_query
 from wattbench.backends.openai_wire import (
     PATHS,
     Answer,
@@ -44,9 +41,9 @@ from wattbench.backends.openai_wire import (
 from wattbench.backends.server_metrics import StateReader, metrics_page
 from wattbench.backends.sse import SseError, SseParser
 from wattbench.core.errors import BackendError
-from wattbench.core.run import EngineInfo, Json, Mode, ServerState
+from wattbench.core.run import EngineInfo, Mode, ServerState
 from wattbench.hardware import is_this_machine, listening_process_ids
-from wattbench.plugins import PluginContext, option
+from wattbench.plugins import PluginContext
 
 if TYPE_CHECKING:
     from wattbench.core.load import InferenceRequest, TokenChunk
@@ -61,7 +58,6 @@ __all__ = [
     "WrongUsage",
 ]
 
-MAX_PROCESSES = 64
 _CONNECT_S = 30.0
 _UNKNOWN_FIELD = (400, 422)  # how servers refuse a field; 422 is that of FastAPI
 _PATH_CHARACTERS = "/%:@!$&'()*+,;=~?"  # what may stand unquoted; % keeps what is quoted
@@ -82,49 +78,6 @@ class HttpStatusError(BackendError):
     """The server refused a request with an HTTP status."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenAIOptions:
-    """Options of the backend ``openai``.
-
-    Raises:
-        ValueError: If the URL is none or contains credentials, ``key_env`` is no name, or the
-            time-out is not positive.
-    """
-
-    url: str = dataclasses.field(
-        metadata={"help": "base URL of the API, such as http://localhost:8000/v1"}
-    )
-    model: str | None = option(None, "model to ask for; without it the first one served")
-    api: Literal["chat", "completions"] = option("completions", "endpoint to send requests to")
-    key_env: str = option("OPENAI_API_KEY", "NAME of the environment variable that holds the key")
-    timeout_s: float = option(600.0, "longest time without a byte from the server [s]")
-    verify_tls: bool = option(True, "whether to check the server's certificate")
-    exact_lengths: Setting = option(
-        "auto",
-        "how prompts get their length: the server's tokenizer, its counts, or a word a token",
-    )
-    client_processes: int = option(1, "processes that send; more where one is not fast enough")
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if "@" in (parts.netloc or self.url):
-            raise ValueError("url must not contain credentials; name a variable by key_env=…")
-        shown = without_query(self.url)
-        if parts.scheme not in ("http", "https"):
-            raise ValueError(f"url={shown!r} must begin with http:// or https://")
-        if not parts.hostname or re.search(r"\s", self.url) or not has_valid_port(parts):
-            raise ValueError(f"url={shown!r} is no URL, such as http://localhost:8000/v1")
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.key_env):
-            # Not quoted: it may well be the key itself.
-            raise ValueError("key_env must be the NAME of an environment variable, never the key")
-        if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
-            raise ValueError(f"timeout_s={self.timeout_s} must be a positive number of seconds")
-        if not 1 <= self.client_processes <= MAX_PROCESSES:
-            raise ValueError(
-                f"client_processes={self.client_processes} must be from 1 to {MAX_PROCESSES}"
-            )
-
-
 class OpenAIBackend:
     """Streams answers from a server that speaks the OpenAI API.
 
@@ -142,6 +95,7 @@ class OpenAIBackend:
         self._client: HttpClient | None = None
         self._processes: ClientProcesses | None = None
         self._lengths = PromptLengths()
+        self._bodies: dict[int, bytes] = {}
         self._states = StateReader()
 
     @staticmethod
@@ -202,6 +156,14 @@ class OpenAIBackend:
         self.ignores_eos = lengths.ignores_eos
         self._client = self._new_client()
 
+    def prepare(self, request: InferenceRequest) -> None:
+        """Make the body of a request: a prompt of 8,000 words takes milliseconds."""
+        self._bodies[request.index] = self._body(request, exact=self._asks_exact(request))
+
+    def hand_over(self, request: InferenceRequest, body: bytes) -> None:
+        """Take a body that another process has made."""
+        self._bodies[request.index] = body
+
     async def generate(self, request: InferenceRequest) -> AsyncGenerator[TokenChunk, None]:
         """Answer one request.
 
@@ -217,7 +179,8 @@ class OpenAIBackend:
             WrongUsage: If the count of its tokens cannot be true.
         """
         if self._processes is not None:
-            chunks, error = await self._processes.answer(request)
+            body = self._prepared(request)
+            chunks, error = await self._processes.answer(request, body)
             for each in chunks:
                 yield each
             if error is not None:
@@ -347,12 +310,11 @@ class OpenAIBackend:
 
     async def _send(self, request: InferenceRequest) -> Connection:
         """Post a request; the answer has a good status and is the caller's to release."""
-        body = request_body(request, self._model, self._options.api, self._lengths)
-        asks_exact = request.ignore_eos and self.ignores_eos
-        response = await self._post(body | exact_length(request) if asks_exact else body)
+        asks_exact = self._asks_exact(request)
+        response = await self._post(self._prepared(request))
         if response.status in _UNKNOWN_FIELD and asks_exact:
             response.release()
-            response = await self._post(body)
+            response = await self._post(self._body(request, exact=False))
             # Only a success shows that these two fields were the reason of the refusal.
             if response.status < 300:
                 self.ignores_eos = False
@@ -367,11 +329,22 @@ class OpenAIBackend:
             response.release()
         raise self._status_error(response, text)
 
-    async def _post(self, body: Mapping[str, Json]) -> Connection:
+    def _asks_exact(self, request: InferenceRequest) -> bool:
+        return request.ignore_eos and self.ignores_eos
+
+    def _prepared(self, request: InferenceRequest) -> bytes:
+        made = self._bodies.pop(request.index, None)
+        return made or self._body(request, exact=self._asks_exact(request))
+
+    def _body(self, request: InferenceRequest, *, exact: bool) -> bytes:
+        body = request_body(request, self._model, self._options.api, self._lengths)
+        return json.dumps(body | exact_length(request) if exact else body).encode()
+
+    async def _post(self, body: bytes) -> Connection:
         if self._client is None:
             raise BackendError("the backend openai is asked for an answer before it is open")
         target = self._target(PATHS[self._options.api])
-        return await self._client.send("POST", target, self._headers(), json.dumps(body).encode())
+        return await self._client.send("POST", target, self._headers(), body)
 
     def _status_error(self, response: Connection, body: str) -> BackendError:
         text = f"{self._url}: HTTP {response.status}: {quoted(self._redacted(body), 200)}"

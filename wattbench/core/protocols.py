@@ -50,6 +50,15 @@ class ObservableBackend(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparingBackend(Protocol):
+    """A backend that can do the work of a request that needs no engine before it is due."""
+
+    def prepare(self, request: InferenceRequest) -> None:
+        """Make what ``generate`` will send, so that it is not made on the request's time."""
+        ...
+
+
 class TraceSink(Protocol):
     """Where a meter's samples go, and the clock that stamps them. Safe to call in any thread."""
 

@@ -23,12 +23,14 @@ from wattbench.core.load import (
     TokenSource,
     Usage,
 )
-from wattbench.core.protocols import Backend
+from wattbench.core.protocols import Backend, PreparingBackend
 from wattbench.runner.clock import RunClock
 from wattbench.workload import Session, Workload
 
 MAX_TOKENS = 10**9
 """No request has more; a server that says so is mistaken."""
+WAKE_EARLY_S = 1.2e-3
+"""So long before a request is due the event loop is woken [s]."""
 FAILURE_PAUSE_S = 0.25
 """A user whose request failed waits before the next, so that a dead server is not hammered."""
 
@@ -88,6 +90,12 @@ class LoadGenerator:
     unsent: int = 0
     _next_request: int = 0
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
+    _prepare: Callable[[InferenceRequest], None] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Ask once what the backend can do."""
+        able = isinstance(self.backend, PreparingBackend)
+        self._prepare = self.backend.prepare if able else None  # type: ignore[attr-defined]
 
     @property
     def accepting(self) -> bool:
@@ -101,7 +109,8 @@ class LoadGenerator:
     async def closed_user(self) -> None:
         """One user of a closed loop: session after session."""
         while self.accepting:
-            if not await self._play(next(self.sessions)):
+            session = next(self.sessions)
+            if not await self._play(session, self._request(session, 0, ())):
                 await self._pause(FAILURE_PAUSE_S)
 
     async def open_arrivals(
@@ -117,24 +126,39 @@ class LoadGenerator:
         started_s = self.clock.now_s()
         async with asyncio.TaskGroup() as group:
             for time_s in times_s:
-                await self._pause(started_s + time_s - self.clock.now_s())
+                session, due_s = next(coming), started_s + time_s
+                request = self._request(session, 0, ())
+                await self._until(due_s)
                 if not self.accepting or self.phase != (only or self.phase):
                     return
-                group.create_task(self._play(next(coming)))
+                group.create_task(self._play(session, request, due_s))
 
-    async def _play(self, session: Session) -> bool:
-        """All turns of a session; False if one failed."""
-        history: tuple[Message, ...] = ()
+    def _request(
+        self, session: Session, turn_index: int, history: tuple[Message, ...]
+    ) -> InferenceRequest:
+        """A request of a session, made before it is due: that takes time with a long prompt."""
+        request = session.request(
+            turn_index, self._next_request, history, ignore_eos=self.workload.ignore_eos
+        )
+        self._next_request += 1
+        if self._prepare is not None:
+            self._prepare(request)
+        return request
+
+    async def _play(
+        self, session: Session, request: InferenceRequest, due_s: float | None = None
+    ) -> bool:
+        """All turns of a session; False if one failed.
+
+        Args:
+            session: The session.
+            request: Its first request.
+            due_s: When that is due [s, run clock]; None for at once.
+        """
         for turn_index in range(len(session.turns)):
-            if turn_index and session.think_time_s:
-                await self._pause(session.think_time_s)
             if not self.accepting:
                 return True
-            request = session.request(
-                turn_index, self._next_request, history, ignore_eos=self.workload.ignore_eos
-            )
-            self._next_request += 1
-            sent = await self._send_in_slot(request)
+            sent = await self._send_in_slot(request, due_s)
             if sent is None:
                 return True
             result, answer = sent
@@ -147,8 +171,24 @@ class LoadGenerator:
                 tokens=0 if answer else result.output_tokens or 0,
                 seed=request.seed + 1,
             )
-            history = (*request.messages, said)
+            if turn_index + 1 < len(session.turns):
+                request = self._request(session, turn_index + 1, (*request.messages, said))
+                due_s = result.end_s + session.think_time_s if session.think_time_s else None
+                if due_s is not None:
+                    await self._until(due_s)
         return True
+
+    async def _until(self, time_s: float) -> None:
+        """Sleep until then, but no longer than the load is open.
+
+        An event loop wakes up to a millisecond late, so it is woken before and turns until then.
+        """
+        if self.clock.virtual:
+            await self._pause(time_s - self.clock.now_s())
+            return
+        await self._pause(time_s - WAKE_EARLY_S - self.clock.now_s())
+        while self.accepting and self.clock.now_s() < time_s:
+            await asyncio.sleep(0)
 
     async def _pause(self, duration_s: float) -> None:
         """Sleep, but no longer than the load is open."""
@@ -156,9 +196,14 @@ class LoadGenerator:
             async with asyncio.timeout(max(0.0, duration_s)):
                 await self._closed.wait()
 
-    async def _send_in_slot(self, request: InferenceRequest) -> tuple[RequestResult, str] | None:
-        """Send a request once it has a slot; None if the load was closed before it had one."""
-        queued_s = self.clock.now_s()
+    async def _send_in_slot(
+        self, request: InferenceRequest, due_s: float | None
+    ) -> tuple[RequestResult, str] | None:
+        """Send a request once it has a slot; None if the load was closed before it had one.
+
+        One that is due counts as queued from then on: if the client is late, so is its answer.
+        """
+        queued_s = self.clock.now_s() if due_s is None else due_s
         if self.slots is None:
             return await self._send(request, queued_s)
         async with self.slots:

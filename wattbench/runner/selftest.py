@@ -10,22 +10,26 @@ Written and stamped on one monotonic clock (one machine), by two processes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from wattbench.core.errors import BackendError
-from wattbench.core.load import InferenceRequest, Message, TokenChunk
+from wattbench.core.load import RequestResult
 from wattbench.core.protocols import Backend
 from wattbench.core.run import Json
+from wattbench.runner.clock import RunClock
+from wattbench.runner.load import LiveState, LoadGenerator
+from wattbench.workload import Workload, sessions
 
 USERS = 32
 STREAM_CHUNKS = 64
 SHORT_CHUNKS = 1
-Make = Callable[[str], Backend]
+SETTLE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,7 @@ class SelfTest:
 
 
 async def self_test(at_once: Backend, paced: Backend, duration_s: float) -> SelfTest:
-    """Measure the client.
+    """Measure the client, by the load generator that runs have.
 
     Args:
         at_once: A backend on a server that answers without waiting.
@@ -67,14 +71,14 @@ async def self_test(at_once: Backend, paced: Backend, duration_s: float) -> Self
         BackendError: If the server does not answer.
     """
     cpu_s, begin_s = time.process_time(), time.monotonic()
-    requests, _ = await _closed(at_once, SHORT_CHUNKS, duration_s)
-    _, chunks = await _closed(at_once, STREAM_CHUNKS, duration_s)
+    requests = len(await _closed(at_once, SHORT_CHUNKS, duration_s)) / duration_s
+    streams = await _closed(at_once, STREAM_CHUNKS, duration_s)
     cores = (time.process_time() - cpu_s) / (time.monotonic() - begin_s)
     late_s = await _stamps(paced, duration_s)
     lags_s = await _scheduled(at_once, requests / 2, duration_s)
     return SelfTest(
         requests_per_s=requests,
-        chunks_per_s=chunks,
+        chunks_per_s=sum(len(each.chunk_s) for each in streams) / duration_s,
         client_cpu_fraction=cores,
         stamp_error_p50_s=float(np.quantile(late_s, 0.5)),
         stamp_error_p99_s=float(np.quantile(late_s, 0.99)),
@@ -83,35 +87,40 @@ async def self_test(at_once: Backend, paced: Backend, duration_s: float) -> Self
     )
 
 
-def _request(index: int, chunks: int) -> InferenceRequest:
-    return InferenceRequest(
-        index=index,
-        session_index=index,
-        turn_index=0,
-        messages=(Message(role="user", tokens=16, seed=index),),
-        max_output_tokens=chunks,
+def _load(
+    backend: Backend, chunks: int, on_result: Callable[[RequestResult], None], rate_per_s: float = 1
+) -> LoadGenerator:
+    """The load generator of runs, with short prompts."""
+    workload = Workload.model_validate(
+        {
+            "name": "selftest",
+            "about": "Short prompts and answers of a fixed length.",
+            "session": {"input_tokens": 16, "output_tokens": chunks},
+            "arrivals": {"kind": "constant", "rate_per_s": [rate_per_s]},
+            "measure": {"duration_s": 1.0},
+        }
+    )
+    return LoadGenerator(
+        backend=backend,
+        clock=RunClock(asyncio.get_running_loop(), virtual=False),
+        workload=workload,
+        sessions=sessions(workload, seed=0),
+        tokens_source="usage",
+        on_result=on_result,
+        live=LiveState(),
     )
 
 
-def _chunks(backend: Backend, index: int, chunks: int) -> AsyncIterator[TokenChunk]:
-    return backend.generate(_request(index, chunks))
-
-
-async def _closed(backend: Backend, chunks: int, duration_s: float) -> tuple[float, float]:
-    """Requests/s and chunks/s of users that ask again as soon as they have their answer."""
-    counts = [0, 0]
-    end_s = time.monotonic() + duration_s
-
-    async def user(number: int) -> None:
-        while time.monotonic() < end_s:
-            async for chunk in _chunks(backend, number, chunks):
-                counts[1] += chunk.text is not None
-            counts[0] += 1
-
-    begin_s = time.monotonic()
-    await asyncio.gather(*(user(number) for number in range(USERS)))
-    elapsed_s = time.monotonic() - begin_s
-    return counts[0] / elapsed_s, counts[1] / elapsed_s
+async def _closed(backend: Backend, chunks: int, duration_s: float) -> list[RequestResult]:
+    """Answers to users that ask again as soon as they have one."""
+    results: list[RequestResult] = []
+    load = _load(backend, chunks, results.append)
+    asyncio.get_running_loop().call_later(duration_s, load.close)
+    await asyncio.gather(*(load.closed_user() for _ in range(USERS)))
+    failed = next((each for each in results if not each.succeeded), None)
+    if failed is not None:
+        raise BackendError(f"the server for the self test failed: {failed.error_text}")
+    return results
 
 
 async def _stamps(backend: Backend, duration_s: float) -> list[float]:
@@ -119,33 +128,31 @@ async def _stamps(backend: Backend, duration_s: float) -> list[float]:
     late_s: list[float] = []
     end_s = time.monotonic() + duration_s
 
-    async def user(number: int) -> None:
-        while time.monotonic() < end_s:
-            async for chunk in _chunks(backend, number, STREAM_CHUNKS):
-                now_s = time.monotonic()
-                if chunk.text:
-                    late_s.append(now_s - float(chunk.text.split()[-1]))
+    coming = _load(backend, STREAM_CHUNKS, lambda _: None).sessions
+    requests = (next(coming).request(0, index, (), ignore_eos=True) for index in itertools.count())
 
-    await asyncio.gather(*(user(number) for number in range(USERS)))
+    async def user() -> None:
+        while time.monotonic() < end_s:
+            request = next(requests)
+            async for chunk in backend.generate(request):
+                if chunk.text and chunk.arrived_s is not None:
+                    late_s.append(chunk.arrived_s - float(chunk.text.split()[-1]))
+
+    await asyncio.gather(*(user() for _ in range(USERS)))
     if not late_s:
         raise BackendError("the server for the self test sent no chunk")
     return late_s
 
 
 async def _scheduled(backend: Backend, rate_per_s: float, duration_s: float) -> list[float]:
-    """|sent − due| of requests that are due at a steady rate [s]."""
+    """|sent − due| of requests that are due at a steady rate [s]; early ones count."""
     lags_s: list[float] = []
+
+    def note(result: RequestResult) -> None:
+        lags_s.append(abs(result.sent_s - result.queued_s))
+
+    load = _load(backend, SHORT_CHUNKS, note, rate_per_s)
     count = max(10, math.ceil(rate_per_s * duration_s))
-    begin_s = time.monotonic() + 0.05
-
-    async def send(number: int) -> None:
-        async for _ in _chunks(backend, number, SHORT_CHUNKS):
-            pass
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(count):
-            due_s = begin_s + number / rate_per_s
-            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
-            lags_s.append(abs(time.monotonic() - due_s))
-            group.create_task(send(number))
+    times_s = (SETTLE_S + number / rate_per_s for number in range(count))
+    await load.open_arrivals(times_s, load.sessions)
     return lags_s
