@@ -37,6 +37,8 @@ warmup: {{duration_s: 1.0}}
 measure: {{duration_s: {seconds}}}
 """
 TOKENIZER = "wattbench/words"
+REVISION = "0" * 40
+VLLM_PYTHON = Path(os.environ.get("VLLM_PYTHON", ".engines/vllm-cpu/venv/bin/python"))
 Command = Callable[[str, int, Path], list[str]]
 
 
@@ -82,30 +84,62 @@ def aiperf(url: str, tokens: int, folder: Path) -> list[str]:
     ]
 
 
-CLIENTS: dict[str, Command] = {"wattbench": wattbench, "guidellm": guidellm, "aiperf": aiperf}
+VLLM_SERVE = """
+import argparse, asyncio
+from vllm.benchmarks.serve import add_cli_args, main_async
+parser = argparse.ArgumentParser()
+add_cli_args(parser)
+asyncio.run(main_async(parser.parse_args()))
+"""
+
+
+def vllm_serve(url: str, tokens: int, folder: Path) -> list[str]:
+    """The benchmark of vLLM itself, where `make test-engines` has installed vLLM for the CPU.
+
+    Its command does not start from that package, so its module is called.
+    """
+    return [
+        *(str(VLLM_PYTHON), "-c", VLLM_SERVE, "--backend", "openai", "--base-url", url),
+        *("--endpoint", "/v1/completions", "--model", "instant", "--ignore-eos"),
+        *("--tokenizer", str(snapshot(folder.parent / "hub")), "--dataset-name", "random"),
+        *("--random-input-len", "16", "--random-output-len", str(tokens)),
+        *("--max-concurrency", str(USERS), "--num-prompts", str(SECONDS * 400 // tokens + 2000)),
+    ]
+
+
+CLIENTS: dict[str, Command] = {
+    "wattbench": wattbench,
+    "guidellm": guidellm,
+    "aiperf": aiperf,
+    "vllm": vllm_serve,
+}
+
+
+def snapshot(hub: Path) -> Path:
+    """Where the tokenizer lies in the cache of a hub."""
+    return hub / f"models--{TOKENIZER.replace('/', '--')}" / "snapshots" / REVISION
 
 
 def keep_tokenizer(hub: Path) -> None:
     """A tokenizer of our own in the cache of a hub: the peers need one, and no hub is asked."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    revision = "0" * 40
-    entry = hub / f"models--{TOKENIZER.replace('/', '--')}"
-    snapshot = entry / "snapshots" / revision
-    snapshot.mkdir(parents=True)
-    (entry / "refs").mkdir()
-    (entry / "refs" / "main").write_text(revision)
+    place = snapshot(hub)
+    place.mkdir(parents=True)
+    references = place.parents[1] / "refs"
+    references.mkdir()
+    (references / "main").write_text(REVISION)
     words = [a + b + c for a in "bcdfgklmnp" for b in "aeiou" for c in "rstvw"]
     tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))  # noqa: S106
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = ["<unk>", "<s>", "</s>"]
     trainer = trainers.WordLevelTrainer(vocab_size=3000, special_tokens=special)
     tokenizer.train_from_iterator([" ".join(words)], trainer)
-    tokenizer.save(str(snapshot / "tokenizer.json"))
+    tokenizer.save(str(place / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
     settings |= {"bos_token": "<s>", "eos_token": "</s>"}
-    (snapshot / "tokenizer_config.json").write_text(json.dumps(settings))
-    (snapshot / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (place / "tokenizer_config.json").write_text(json.dumps(settings))
+    (place / "config.json").write_text(json.dumps({"model_type": "llama"}))
 
 
 @contextlib.contextmanager
