@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wattbench.backends.demo_model import DemoShape, write_demo_model
 from wattbench.backends.openvino import OpenVINOBackend, OpenVINOOptions
+from wattbench.backends.openvino_worker import short_texts
 from wattbench.core.errors import BackendError, DeviceMissing, OptionError
 from wattbench.core.load import InferenceRequest, Message
 from wattbench.core.run import EngineInfo, Mode
@@ -223,3 +227,13 @@ def test_one_workload_gives_four_rows_that_can_be_told_apart(tmp_path: Path) -> 
     apart = wattbench("compare", ids[1], ids[3], "--db", database).stdout
     assert "→ int8, KV" in apart
     assert "prompt-lookup" in apart
+
+
+@given(st.text(alphabet="ab é", max_size=9000))
+def test_long_texts_are_tokenised_in_pieces(text: str) -> None:
+    """Nothing is lost, and a cut is before a space wherever there is one."""
+    pieces = list(short_texts(text))
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) <= 2000
+    for before, after in itertools.pairwise(pieces):
+        assert after.startswith(" ") or " " not in before[1:]

@@ -103,6 +103,9 @@ def test_a_streamed_chat() -> None:
         ({"prompt": [1, 2]}, "token ids"),
         ({"prompt": "a", "model": "other"}, "the model is 'parrot'"),
         ({"prompt": "a", "max_tokens": -1}, "max_tokens"),
+        ({"prompt": "a", "max_tokens": 0}, "max_tokens"),
+        ({"prompt": ""}, "the prompt is empty"),
+        ({"prompt": "a", "stream": "yes"}, "stream must be"),
         ({}, "prompt must be"),
     ],
 )

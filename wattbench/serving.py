@@ -13,6 +13,7 @@ is refused. A chat's messages are joined by line feeds, without a template.
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -97,6 +98,8 @@ class BackendServer:
         number = next(self._numbers)
         try:
             ask = _served(await request.json(), kind, self._model)
+        except json.JSONDecodeError as error:
+            return web.json_response(refusal(f"the body is no JSON: {error}", 400), status=400)
         except (BadRequest, ValueError) as error:
             return web.json_response(refusal(str(error), 400), status=400)
         writer = AnswerWriter(
@@ -184,6 +187,8 @@ def _served(body: Any, kind: Kind, model: str) -> Ask:
     for name in NOT_SERVED:
         if body.get(name):
             raise BadRequest(f"{name} is not served here; leave it out")
+    if not any(text for _, text in ask.messages) and ask.token_ids is None:
+        raise BadRequest("the prompt is empty: a prompt needs a word at least")
     if ask.token_ids is not None:
         raise BadRequest("a prompt of token ids is not served here; send text")
     return ask

@@ -72,6 +72,11 @@ class ClientProcesses:
         self._links = [_Link(adopt) for _ in range(count)]
         self._turns = itertools.cycle(self._links)
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Ids of the children."""
+        return tuple(link.pid for link in self._links)
+
     async def open(self) -> None:
         """Join the children to the event loop."""
         for link in self._links:
@@ -107,6 +112,11 @@ class _Link(asyncio.Protocol):
         )
         with theirs:
             self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid or 0
 
     async def open(self) -> None:
         """Join the event loop."""

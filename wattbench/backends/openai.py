@@ -156,6 +156,11 @@ class OpenAIBackend:
         self.ignores_eos = lengths.ignores_eos
         self._client = self._new_client()
 
+    @property
+    def client_process_ids(self) -> tuple[int, ...]:
+        """Processes beside this one that send."""
+        return self._processes.pids if self._processes is not None else ()
+
     def prepare(self, request: InferenceRequest) -> None:
         """Make the body of a request: a prompt of 8,000 words takes milliseconds."""
         self._bodies[request.index] = self._body(request, exact=self._asks_exact(request))

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ _LOAD_ADVICE = (
     ".gguf file's architecture (llama, qwen2, qwen3) and weights (f16, q8_0, q4_0, q4_1, q4_k)"
 )
 _DRAFT_ADVICE = "; a draft needs the tokenizer of the model that it drafts for"
+_TEXT_CHARACTERS = 2000  # of at most four bytes, and a token has one at least
 _VIRTUAL_DEVICES = ("AUTO", "MULTI", "HETERO")
 
 
@@ -247,8 +248,10 @@ class _Engine:
                 )
                 pieces.append(self._plain_ids[drawn])
             elif part.text:
-                encoded = self._tokenizer.encode(part.text, add_special_tokens=number == 0)
-                pieces.append(np.array(encoded.input_ids.data, np.int64).reshape(-1))
+                for place, text in enumerate(short_texts(part.text)):
+                    first = number == 0 and place == 0
+                    encoded = self._tokenizer.encode(text, add_special_tokens=first)
+                    pieces.append(np.array(encoded.input_ids.data, np.int64).reshape(-1))
         return np.concatenate(pieces).reshape(1, -1)
 
     def cancel(self, ident: int) -> None:
@@ -304,6 +307,19 @@ class _Engine:
         # What was streamed piece by piece is not told again.
         text = "" if self._settings.stream_text else self._tokenizer.decode(running.output_ids)
         return Ended(*counts, text=text, finish_reason=running.finish_reason)
+
+
+def short_texts(text: str) -> Iterator[str]:
+    """The text in pieces that the tokenizer takes whole: it drops what is beyond 8192 tokens.
+
+    Cut before a space, where tokenizers cut too.
+    """
+    while len(text) > _TEXT_CHARACTERS:
+        end = text.rfind(" ", 1, _TEXT_CHARACTERS)
+        end = end if end > 0 else _TEXT_CHARACTERS
+        yield text[:end]
+        text = text[end:]
+    yield text
 
 
 def _check_device(device: str, available: list[str]) -> None:

@@ -7,6 +7,7 @@ verdict are separate: a dead meter spoils joules, not latencies. Verdicts are ne
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -45,6 +46,8 @@ FAILED_FRACTION = 0.05
 """Share of failed requests from which latency means nothing: the failures are the slow ones."""
 OVERLOAD_FRACTION = 0.05
 """Share of requests without a slot at the end from which arrivals outran the engine."""
+PROMPT_FRACTION = 0.25
+"""Prompts that are so much longer or shorter than asked for are another workload."""
 LAG_LIMIT_S = 0.005
 """Lateness of the client's own event loop (p99) from which latency stamps are in doubt [s]."""
 CLIENT_CORES_LIMIT = 0.9
@@ -102,9 +105,11 @@ def _failures(point: PointFacts) -> Iterator[Finding]:
     if failed:
         share = len(failed) / len(requests)
         severity: Severity = "error" if share > FAILED_FRACTION else "warning"
+        classes = Counter(str(r.error_class) for r in failed).most_common()
+        counts = ", ".join(f"{count} {name}" for name, count in classes)
         message = (
-            f"{len(failed)} of {len(requests)} requests failed, first with "
-            f"{failed[0].error_class}: {failed[0].error_text}. Their energy is charged."
+            f"{len(failed)} of {len(requests)} requests failed ({counts}), the first with: "
+            f"{failed[0].error_text}. They are left out of latency; their energy is charged."
         )
         yield finding("requests_failed", severity, "performance", message)
 
@@ -131,6 +136,26 @@ def _lengths(point: PointFacts) -> Iterator[Finding]:
             f"demands; the engine may not honour ignore_eos, or it cut answers short."
         )
         yield finding("length_mismatch", "warning", "performance", message)
+
+
+def _prompt_lengths(point: PointFacts) -> Iterator[Finding]:
+    """``input_length_mismatch``: prompts are not as long as the workload demanded."""
+    asked = [
+        (r.input_tokens, r.request.synthetic_input_tokens)
+        for run in point.runs
+        for r in run.measured
+        if r.input_tokens is not None and all(m.text is None for m in r.request.messages)
+    ]
+    if not asked:
+        return
+    counted, wanted = (sum(each) for each in zip(*asked, strict=True))
+    if wanted and abs(counted / wanted - 1) > PROMPT_FRACTION:
+        message = (
+            f"Prompts have {counted / len(asked):.0f} tokens on average by the server's count, and "
+            f"the workload demands {wanted / len(asked):.0f}; it may cut them, or its template "
+            f"or tokenizer adds. Joules per input token are of what was counted."
+        )
+        yield finding("input_length_mismatch", "warning", "performance", message)
 
 
 def _percentiles(point: PointFacts) -> Iterator[Finding]:
@@ -214,10 +239,10 @@ def _client(point: PointFacts) -> Iterator[Finding]:
 def _client_bound(point: PointFacts) -> Iterator[Finding]:
     """``client_bound``: the load generator had no processor time left, so it set the pace."""
     lags = [e.detail for raw in _raw(point) for e in raw.events if e.kind == "loop_lag"]
-    cores = max((float(str(lag.get("client_cpu_cores") or 0.0)) for lag in lags), default=0.0)
+    cores = max((float(str(lag.get("client_busiest_cores") or 0.0)) for lag in lags), default=0.0)
     if cores > CLIENT_CORES_LIMIT:
         message = (
-            f"wattbench itself took {cores:.2f} processors, and one process has no more than one: "
+            f"A process of wattbench took {cores:.2f} of the one processor that it can use: "
             f"tokens/s and latencies may be its limit and not the engine's. Ask for fewer users, "
             f"or let more processes send (client_processes=2 of the backend openai)."
         )
@@ -330,6 +355,7 @@ CHECKS: tuple[Check, ...] = (
     _failures,
     _tokens_missing,
     _lengths,
+    _prompt_lengths,
     _percentiles,
     _slo_missed,
     _steadiness,

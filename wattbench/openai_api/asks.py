@@ -63,8 +63,12 @@ def understand(body: Any, kind: Kind, model: str) -> Ask:
         raise BadRequest(f"the model is {model!r}, not {body['model']!r}")
     if body.get("n") not in (None, 1):
         raise BadRequest("n must be 1")
-    asked = body.get("max_tokens") or body.get("max_completion_tokens")
-    max_tokens = _positive(asked or DEFAULT_MAX_TOKENS[kind], "max_tokens")
+    names = [n for n in ("max_tokens", "max_completion_tokens") if body.get(n) is not None]
+    asked = body[names[0]] if names else DEFAULT_MAX_TOKENS[kind]
+    max_tokens = _positive(asked, names[0] if names else "max_tokens")
+    stream = body.get("stream") or False
+    if not isinstance(stream, bool):
+        raise BadRequest(f"stream must be true or false, not {stream!r}")
     options = body.get("stream_options")
     messages, token_ids = _chat(body) if kind == "chat.completion" else _prompt(body)
     return Ask(
@@ -74,7 +78,7 @@ def understand(body: Any, kind: Kind, model: str) -> Ask:
         max_tokens=max_tokens,
         min_tokens=min(max_tokens, _positive(body.get("min_tokens") or 1, "min_tokens")),
         ignore_eos=bool(body.get("ignore_eos")),
-        stream=bool(body.get("stream")),
+        stream=stream,
         include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
     )
 
@@ -108,7 +112,7 @@ def _prompt(
         prompt = prompt[0]
     if not isinstance(prompt, str):
         raise BadRequest("prompt must be one text, or a list of token ids")
-    return (("user", prompt),), None
+    return (("user", _clean(prompt)),), None
 
 
 def _text(content: Any) -> str:
@@ -116,4 +120,9 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict)]
         return "\n".join(text for text in texts if isinstance(text, str))
-    return content if isinstance(content, str) else ""
+    return _clean(content) if isinstance(content, str) else ""
+
+
+def _clean(text: str) -> str:
+    """JSON can hold half a surrogate pair, which no tokenizer takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

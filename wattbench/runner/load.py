@@ -222,8 +222,11 @@ class LoadGenerator:
         try:
             async with asyncio.timeout(self.workload.request_timeout_s):
                 await answer.receive(self.backend.generate(request))
-        except (BackendError, TimeoutError) as failure:
+        except BackendError as failure:
             error = failure
+        except TimeoutError:
+            limit_s = self.workload.request_timeout_s
+            error = TimeoutError(f"no whole answer after {limit_s:g} s (request_timeout_s)")
         finally:
             del self.live.open_stamps_s[request.index]
         self.live.finished_tokens += len(answer.stamps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
+import psutil
 
 from wattbench.core.energy import EnergyDomain, FloatArray
 from wattbench.core.errors import BackendError, MeterError, UsageError, WattbenchError
@@ -129,6 +131,7 @@ class _Run:
         self, plan: RunPlan, backend: Backend, sink: RecordSink, clock: RunClock, live: LiveState
     ) -> None:
         self.plan = plan
+        self.backend = backend
         self.sink = sink
         self.clock = clock
         self.live = live
@@ -308,7 +311,7 @@ async def _metering(meters: Sequence[Meter], run: _Run) -> AsyncIterator[None]:
 async def _lag_watch(run: _Run) -> AsyncIterator[None]:
     """Record how late the client itself ran: a starved client lies about latency."""
     lags: list[float] = []
-    cpu_s, started_s = time.process_time(), run.clock.now_s()
+    before_s, started_s = _client_cpu_s(run.backend), run.clock.now_s()
     task = asyncio.create_task(_tick(run.clock, lags))
     try:
         yield
@@ -322,13 +325,23 @@ async def _lag_watch(run: _Run) -> AsyncIterator[None]:
                 "p50_s": float(np.quantile(lags, 0.5)),
                 "p99_s": float(np.quantile(lags, 0.99)),
                 "max_s": max(lags),
-                # In virtual time a processor has no share of it.
-                "client_cpu_cores": None
-                if run.clock.virtual
-                else (time.process_time() - cpu_s) / elapsed_s,
             }
+            if not run.clock.virtual:  # there a processor has no share of the time
+                after_s = _client_cpu_s(run.backend)
+                cores = [(after_s[pid] - before_s.get(pid, 0.0)) / elapsed_s for pid in after_s]
+                detail |= {"client_cpu_cores": sum(cores), "client_busiest_cores": max(cores)}
             event = Event(kind="loop_lag", time_s=run.clock.now_s(), detail=detail)
             run.sink.event(run.run_id, event)
+
+
+def _client_cpu_s(backend: Backend) -> dict[int, float]:
+    """Processor time of each process that sends requests, so far [s]."""
+    spent_s = {os.getpid(): time.process_time()}
+    for pid in getattr(backend, "client_process_ids", ()):
+        with suppress(psutil.Error):
+            times = psutil.Process(pid).cpu_times()
+            spent_s[pid] = times.user + times.system
+    return spent_s
 
 
 async def _tick(clock: RunClock, lags: list[float]) -> None:
