@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import numpy as np
 
-from wattbench.cli.log_options import clocked_log_options, column_option, device_option
+from wattbench.cli.log_options import (
+    boundary_option,
+    clocked_log_options,
+    log_options,
+    prior_options,
+    read_channels,
+)
 from wattbench.cli.options import database_option, json_option
 from wattbench.core.energy import (
-    Boundary,
     CounterTrace,
     EnergyDomain,
     FloatArray,
@@ -26,15 +30,12 @@ from wattbench.core.run import Event, Json, RawRun
 from wattbench.energy import cleaned, cumulative
 from wattbench.energy.alignment import Alignment, NotAligned, align
 from wattbench.interchange import (
-    FORMATS,
     LoggedChannel,
-    LogOptions,
     Wishes,
     choose,
     disagreement_s,
     domains_of,
     logged_run_s,
-    read_log,
     stretch,
 )
 from wattbench.store import add_traces, connect, database_url, load_run, select_runs, show_url
@@ -59,30 +60,9 @@ class _Attachment:
 
 @click.command(name="attach")
 @click.argument("selector", metavar="RUN")
-@click.option(
-    "--log",
-    "path",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Log that another program wrote during the run.",
-)
-@click.option(
-    "--format",
-    "log_format",
-    type=click.Choice(FORMATS),
-    default="csv",
-    show_default=True,
-    help="Which program wrote it.",
-)
-@column_option
-@device_option
+@log_options("Log that another program wrote during the run.", "Which program wrote it.")
 @click.option("--name", help="Name of the new domain.  [default: the channel's]")
-@click.option(
-    "--boundary",
-    type=click.Choice(get_args(Boundary)),
-    help="What the meter includes.  [default: the format's, else node]",
-)
+@boundary_option("the format's, else node")
 @clocked_log_options
 @click.option(
     "--align",
@@ -101,16 +81,7 @@ class _Attachment:
     help="How far the log's clock may be off.  [default: half its last digit and 0.05 s; with "
     "--align load what the load leaves open]",
 )
-@click.option(
-    "--gain-half-width-fraction",
-    type=click.FloatRange(min=0),
-    help="Prior on true/read − 1: uniform within ± this.  [default: the format's]",
-)
-@click.option(
-    "--offset-half-width-watts",
-    type=click.FloatRange(min=0),
-    help="Prior on true − read: uniform within ± this [W].  [default: the format's]",
-)
+@prior_options("the format's")
 @click.option("--dry-run", is_flag=True, help="Say what would be added, and add nothing.")
 @database_option
 @json_option
@@ -151,13 +122,7 @@ def command(
 
 
 def _channels(options: dict[str, Any]) -> list[LoggedChannel]:
-    log_options = LogOptions(
-        column=options["column"] if options["log_format"] == "csv" else None,
-        utc_offset_s=options["utc_offset_s"],
-        start_unix_s=options["start_unix_s"],
-        period_s=options["period_s"],
-    )
-    channels = read_log(options["path"], options["log_format"], log_options)
+    channels = read_channels(options)
     if options["column"] is not None or options["device"] is not None:
         channels = [choose(channels, options["column"], options["device"])]
     for channel in channels:
