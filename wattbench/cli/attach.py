@@ -18,16 +18,10 @@ from wattbench.cli.log_options import (
     read_channels,
 )
 from wattbench.cli.options import database_option, json_option
-from wattbench.core.energy import (
-    CounterTrace,
-    EnergyDomain,
-    FloatArray,
-    PowerTrace,
-    Trace,
-)
+from wattbench.core.energy import EnergyDomain, FloatArray, Trace, trace_of
 from wattbench.core.errors import InsufficientCoverage, UsageError, WattbenchError
 from wattbench.core.run import Event, Json, RawRun
-from wattbench.energy import cleaned, cumulative
+from wattbench.energy import cleaned, cumulative, values_of
 from wattbench.energy.alignment import Alignment, NotAligned, align
 from wattbench.interchange import (
     LoggedChannel,
@@ -174,7 +168,7 @@ def _attachment(
             clock_half_width_s=domain.clock_half_width_s + moved_s,
             parent=domain.parent or _same_device(raw, domain),
         )
-        traces.append(_cut(raw, _trace(channel, wider, time_s)))
+        traces.append(_cut(raw, trace_of(wider, time_s, channel.value)))
     detail: dict[str, Json] = {
         "file": options["path"].name,
         "format": options["log_format"],
@@ -275,12 +269,6 @@ def _end_s(raw: RawRun) -> float:
     return max(ends_s, default=0.0)
 
 
-def _trace(channel: LoggedChannel, domain: EnergyDomain, time_s: FloatArray) -> Trace:
-    if channel.quantity == "power":
-        return PowerTrace(domain=domain, time_s=time_s, power_watts=channel.value)
-    return CounterTrace(domain=domain, time_s=time_s, energy_joules=channel.value)
-
-
 def _cut(raw: RawRun, trace: Trace) -> Trace:
     """The samples of the run and of a moment on either side."""
     time_s, end_s = trace.time_s, _end_s(raw)
@@ -291,9 +279,7 @@ def _cut(raw: RawRun, trace: Trace) -> Trace:
             f"{span}, the run 0 … {end_s:.1f} s; look at --utc-offset-hours and --offset-s"
         )
     inside = stretch(time_s, -MARGIN_S, end_s + MARGIN_S)
-    if isinstance(trace, PowerTrace):
-        return replace(trace, time_s=time_s[inside], power_watts=trace.power_watts[inside])
-    return replace(trace, time_s=time_s[inside], energy_joules=trace.energy_joules[inside])
+    return trace_of(trace.domain, time_s[inside], values_of(trace)[inside])
 
 
 def _covers_window(raw: RawRun, traces: Sequence[Trace]) -> bool:

@@ -27,6 +27,7 @@ from wattbench.core.energy import (
     FloatArray,
     PowerTrace,
     Trace,
+    trace_of,
 )
 from wattbench.core.errors import InsufficientCoverage, UsageError, WattbenchError
 from wattbench.core.result import Finding, Severity
@@ -136,9 +137,7 @@ def _trace(log: LoggedChannel, options: dict[str, Any]) -> Trace:
         gain_half_width_fraction=options["gain_half_width_fraction"],
         offset_half_width_watts=options["offset_half_width_watts"],
     )
-    if log.quantity == "power":
-        return PowerTrace(domain=domain, time_s=log.time_s, power_watts=log.value)
-    return CounterTrace(domain=domain, time_s=log.time_s, energy_joules=log.value)
+    return trace_of(domain, log.time_s, log.value)
 
 
 def _result(trace: Trace, options: dict[str, Any]) -> dict[str, Any]:
