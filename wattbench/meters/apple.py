@@ -96,11 +96,6 @@ class AppleMeter(PolledMeter):
         super().__init__(options.period_s)
         self._options = options
 
-    @staticmethod
-    def availability() -> str | None:
-        """Always worth a try; opening the source says what is missing."""
-        return None
-
     def open_source(self) -> Source:
         """Open the counters of this Mac, or a record.
 

@@ -115,6 +115,11 @@ class PolledMeter(ABC):
         self._reads, self._busy_s = 0, 0.0
         self._state_due_s = 0.0
 
+    @staticmethod
+    def availability() -> str | None:
+        """Always worth a try: a recording needs no library, and opening says what is missing."""
+        return None
+
     @abstractmethod
     def open_source(self) -> Source:
         """Open what is to be read.

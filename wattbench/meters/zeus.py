@@ -69,11 +69,6 @@ class ZeusMeter(PolledMeter):
         super().__init__(options.period_s)
         self._options = options
 
-    @staticmethod
-    def availability() -> str | None:
-        """Always worth a try: a recording needs no library, and opening says what is missing."""
-        return None
-
     def open_source(self) -> Source:
         """Open the GPUs that zeus finds, or recorded ones.
 
