@@ -18,6 +18,7 @@ from wattbench.cli.log_options import (
     read_channels,
 )
 from wattbench.cli.options import database_option, json_option
+from wattbench.cli.stored import load_runs
 from wattbench.core.energy import EnergyDomain, FloatArray, Trace, trace_of
 from wattbench.core.errors import InsufficientCoverage, UsageError, WattbenchError
 from wattbench.core.run import Event, Json, RawRun
@@ -32,7 +33,7 @@ from wattbench.interchange import (
     logged_run_s,
     stretch,
 )
-from wattbench.store import add_traces, connect, database_url, load_run, select_runs, show_url
+from wattbench.store import add_traces, connect, database_url, show_url
 
 MARGIN_S = 5.0
 """What a log has this long before and after a run goes into the store with it [s]."""
@@ -91,13 +92,7 @@ def command(
     """
     channels = _channels(options)
     url = database_url(database)
-    engine = connect(url, create=False)
-    try:
-        runs = [load_run(engine, run.run_id) for run in select_runs(engine, selector)]
-    finally:
-        engine.dispose()
-    if not runs:
-        raise UsageError(f"no run matches {selector!r} in {show_url(url)}")
+    runs = load_runs(url, selector)
     attachments = [_attachment(raw, channels, options) for raw in runs]
     if not dry_run:
         engine = connect(url, create=True)
