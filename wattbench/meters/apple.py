@@ -133,7 +133,7 @@ class _Counters(Source):
     def _shown(self) -> Any:
         try:
             return self._read()
-        except Exception as error:  # the library is native: whatever it throws, there is no value
+        except Exception as error:  # native code; what it raises is documented nowhere
             raise MeterError(f"{PACKAGE} gives no energy any more: {error}") from error
 
     def read(self, now_s: Clock) -> list[Reading]:

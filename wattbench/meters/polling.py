@@ -223,7 +223,7 @@ class PolledMeter(ABC):
                 self._failing_since_s, self._failure = before_s, str(error)
         except WattbenchError as error:
             self._broken = error
-        except Exception as error:  # a plug-in's mistake must not end the thread unsaid
+        except Exception as error:  # a plug-in may raise anything; its thread must not end unsaid
             self._broken = MeterError(f"{type(error).__name__}: {error}")
         self._reads += 1
         self._busy_s += time.thread_time() - cpu_s

@@ -94,6 +94,8 @@ class RecordedIdentity:
         devices: Entries of the recording by number of the GPU.
     """
 
+    NVMLError = KeyError  # what it does not answer is not in the file
+
     def __init__(self, devices: dict[int, dict[str, Any]]) -> None:
         self._devices = devices
 
