@@ -19,6 +19,8 @@ from wattbench.metrics import run_facts
 from wattbench.metrics.domains import energy_estimate
 from wattbench.store import load_run
 
+PTDAEMON_UTC = ("--format", "ptdaemon", "--utc-offset-hours", "0")
+
 
 @pytest.fixture
 def raw(engine: sa.Engine) -> RawRun:
@@ -26,13 +28,8 @@ def raw(engine: sa.Engine) -> RawRun:
     found, _ = emulated_run(
         engine, varied_workload(idle_s=5.0), concurrency=2, seed=4, run_id="one"
     )
+    assert found.status == "completed"
     return found
-
-
-@pytest.fixture
-def db(raw: RawRun, tmp_path: Path) -> tuple[str, str]:
-    assert raw.status == "completed"
-    return "--db", str(tmp_path / "runs.sqlite")
 
 
 def power(raw: RawRun) -> tuple[FloatArray, FloatArray]:
@@ -41,40 +38,61 @@ def power(raw: RawRun) -> tuple[FloatArray, FloatArray]:
     return raw.record.started_unix_s + trace.time_s, trace.power_watts
 
 
+def stamp(unix_s: float, form: str) -> str:
+    """A time of day in UTC, with milliseconds."""
+    whole, thousandths = divmod(round(unix_s * 1000), 1000)
+    return f"{time.strftime(form, time.gmtime(whole))}.{thousandths:03d}"
+
+
 def ptdaemon(path: Path, unix_s: FloatArray, watts: FloatArray, hours: float = 0.0) -> Path:
     lines = []
     for at_s, value in zip(unix_s, watts, strict=True):
-        whole, thousandths = divmod(round((at_s + 3600 * hours) * 1000), 1000)
-        stamp = time.strftime("%m-%d-%Y %H:%M:%S", time.gmtime(whole))
-        lines.append(f"Time,{stamp}.{thousandths:03d},Watts,{value:.3f},Volts,230.1,Mark,run")
+        at = stamp(at_s + 3600 * hours, "%m-%d-%Y %H:%M:%S")
+        lines.append(f"Time,{at},Watts,{value:.3f},Volts,230.1,Mark,run")
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
-    with pytest.raises(SystemExit) as ended:
-        main(["attach", *arguments, "--json"])
-    out, err = capsys.readouterr()
-    code = ended.value.code
-    return (code if isinstance(code, int) else 0), json.loads(out) if out else {}, err
+class Attach:
+    """The command, on the database of the run."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], path: Path) -> None:
+        self._capsys, self._database = capsys, ("--db", str(path))
+
+    def __call__(self, run: str, log: Path, *options: str) -> dict[str, Any]:
+        """What it prints, where it works."""
+        code, out, err = self._ended(run, log, *options)
+        assert (code, err) == (0, "")
+        found: dict[str, Any] = json.loads(out)
+        return found
+
+    def refused(self, run: str, log: Path, *options: str) -> tuple[int, str]:
+        """Its exit code and error, where it does not."""
+        code, _, err = self._ended(run, log, *options)
+        return code, err
+
+    def _ended(self, run: str, log: Path, *options: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["attach", run, "--log", str(log), *options, *self._database, "--json"])
+        code = ended.value.code
+        return code if isinstance(code, int) else 0, *self._capsys.readouterr()
+
+
+@pytest.fixture
+def attach(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Attach:
+    return Attach(capsys, tmp_path / "runs.sqlite")
 
 
 def test_the_log_of_a_run_has_its_energy(
-    capsys: pytest.CaptureFixture[str],
-    engine: sa.Engine,
-    raw: RawRun,
-    db: tuple[str, str],
-    tmp_path: Path,
+    attach: Attach, engine: sa.Engine, raw: RawRun, tmp_path: Path
 ) -> None:
     """A zone of + 2 h, 80 W of the rest of the machine; energies agree within the interval."""
     unix_s, watts = power(raw)
     log = ptdaemon(tmp_path / "ptd.log", unix_s, watts + 80.0, hours=2.0)
-    about = ("one", "--log", str(log), "--format", "ptdaemon", "--utc-offset-hours", "2", *db)
-    code, dry, err = call(capsys, *about, "--dry-run")
-    assert (code, err) == (0, "")
+    form = ("--format", "ptdaemon", "--utc-offset-hours", "2")
+    dry = attach("one", log, *form, "--dry-run")
     assert len(load_run(engine, "one").traces) == len(raw.traces)
-    code, shown, err = call(capsys, *about)
-    assert (code, err) == (0, "")
+    shown = attach("one", log, *form)
     assert shown["runs"] == dry["runs"]
     (run,) = shown["runs"]
     assert run["covers_window"]
@@ -92,11 +110,10 @@ def test_the_log_of_a_run_has_its_energy(
     assert gross.alignment_half_width_joules > 0
     (event,) = [e for e in load_run(engine, "one").events if e.kind == "log_attached"]
     assert event.detail["file"] == "ptd.log"
-    code, _, err = call(capsys, *about)
+    code, err = attach.refused("one", log, *form)
     assert code == 2
     assert "has a domain 'ptdaemon' already" in err
-    code, _, err = call(capsys, *about, "--name", "again", "--boundary", "rack")
-    assert (code, err) == (0, "")
+    attach("one", log, *form, "--name", "again", "--boundary", "rack")
     again = next(t for t in load_run(engine, "one").traces if t.domain.name == "again")
     assert again.domain.boundary == "rack"
 
@@ -104,12 +121,7 @@ def test_the_log_of_a_run_has_its_energy(
 @pytest.mark.parametrize("offset_s", [-37.25, 12.5])
 @pytest.mark.parametrize("own_clock", [False, True])
 def test_the_load_tells_the_offset(
-    capsys: pytest.CaptureFixture[str],
-    raw: RawRun,
-    db: tuple[str, str],
-    tmp_path: Path,
-    offset_s: float,
-    own_clock: bool,
+    attach: Attach, raw: RawRun, tmp_path: Path, offset_s: float, own_clock: bool
 ) -> None:
     """A clock that is off by a known time, or all its own, is found within its half-width."""
     unix_s, watts = power(raw)
@@ -127,8 +139,7 @@ def test_the_load_tells_the_offset(
     rows = [f"{t:.3f},{w:.2f}" for t, w in zip(log_s, log_watts, strict=True)]
     log = tmp_path / "plug.csv"
     log.write_text("\n".join([f"{column},power_watts", *rows]) + "\n")
-    code, shown, err = call(capsys, "one", "--log", str(log), "--align", "load", *db)
-    assert (code, err) == (0, "")
+    shown = attach("one", log, "--align", "load")
     (run,) = shown["runs"]
     found = run["alignment"]
     # A clock of its own begins with the log, which is this much before the run.
@@ -140,7 +151,7 @@ def test_the_load_tells_the_offset(
 
 
 def test_without_a_meter_the_requests_tell_it(
-    capsys: pytest.CaptureFixture[str], engine: sa.Engine, tmp_path: Path
+    attach: Attach, engine: sa.Engine, tmp_path: Path
 ) -> None:
     """The number of requests in flight stands in for power."""
     raw, _ = emulated_run(
@@ -156,33 +167,22 @@ def test_without_a_meter_the_requests_tell_it(
         for table in ("trace_blocks", "domains"):
             connection.execute(sa.text(f"DELETE FROM {table} WHERE run_id = 'bare'"))
     log = ptdaemon(tmp_path / "ptd.log", unix_s + 3.0, watts)
-    arguments = ("bare", "--log", str(log), "--format", "ptdaemon", "--utc-offset-hours", "0")
-    database = ("--db", str(tmp_path / "runs.sqlite"))
-    code, shown, err = call(capsys, *arguments, *database, "--align", "load")
-    assert (code, err) == (0, "")
+    shown = attach("bare", log, *PTDAEMON_UTC, "--align", "load")
     found = shown["runs"][0]["alignment"]
     assert found["offset_s"] == pytest.approx(3.0, abs=found["half_width_s"] + 0.3)
 
 
 def test_a_device_that_was_metered_already_is_charged_once(
-    capsys: pytest.CaptureFixture[str],
-    engine: sa.Engine,
-    raw: RawRun,
-    db: tuple[str, str],
-    tmp_path: Path,
+    attach: Attach, engine: sa.Engine, raw: RawRun, tmp_path: Path
 ) -> None:
     """The log of a GPU that has a counter hangs below it; the headline stays what it was."""
     unix_s, watts = power(raw)
     lines = ["timestamp, index, power.draw [W]"]
     for at_s, value in zip(unix_s, watts, strict=True):
-        whole, thousandths = divmod(round(at_s * 1000), 1000)
-        stamp = time.strftime("%Y/%m/%d %H:%M:%S", time.gmtime(whole))
-        lines.append(f"{stamp}.{thousandths:03d}, 0, {value:.2f} W")
+        lines.append(f"{stamp(at_s, '%Y/%m/%d %H:%M:%S')}, 0, {value:.2f} W")
     log = tmp_path / "smi.csv"
     log.write_text("\n".join(lines) + "\n")
-    about = ("one", "--log", str(log), "--format", "nvidia-smi", "--utc-offset-hours", "0", *db)
-    code, shown, err = call(capsys, *about)
-    assert (code, err) == (0, "")
+    shown = attach("one", log, "--format", "nvidia-smi", "--utc-offset-hours", "0")
     assert shown["runs"][0]["added_to"] == []
     after = load_run(engine, "one")
     added = next(t.domain for t in after.traces if t.domain.name.startswith("nvidia-smi"))
@@ -190,25 +190,21 @@ def test_a_device_that_was_metered_already_is_charged_once(
     assert run_facts(after).headline == run_facts(raw).headline
 
 
-def test_refusals(
-    capsys: pytest.CaptureFixture[str], raw: RawRun, db: tuple[str, str], tmp_path: Path
-) -> None:
+def test_refusals(attach: Attach, raw: RawRun, tmp_path: Path) -> None:
     """Another day, another clock, no load, no run."""
     unix_s, watts = power(raw)
     log = ptdaemon(tmp_path / "ptd.log", unix_s + 86400.0, watts)
-    late = ("one", "--log", str(log), "--format", "ptdaemon", "--utc-offset-hours", "0", *db)
-    code, _, err = call(capsys, *late)
+    code, err = attach.refused("one", log, *PTDAEMON_UTC)
     assert code == 2
     assert "does not overlap run one" in err
-    code, _, err = call(capsys, *late, "--align", "load")
+    code, err = attach.refused("one", log, *PTDAEMON_UTC, "--align", "load")
     assert code == 1
     assert "not_covered" in err
-    code, _, err = call(capsys, *late, "--offset-s", "86400", "--dry-run")
-    assert (code, err) == (0, "")
+    attach("one", log, *PTDAEMON_UTC, "--offset-s", "86400", "--dry-run")
     own = tmp_path / "own.csv"
     own.write_text("time_s,power_watts\n0,1\n1,2\n")
-    code, _, err = call(capsys, "one", "--log", str(own), *db)
+    code, err = attach.refused("one", own)
     assert code == 2
     assert "--align load" in err
-    code, _, err = call(capsys, "two", "--log", str(log), "--format", "ptdaemon", *db)
+    code, err = attach.refused("two", log, "--format", "ptdaemon")
     assert code == 2

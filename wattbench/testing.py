@@ -51,7 +51,7 @@ from typing import Any
 
 import numpy as np
 
-from wattbench.core.energy import CounterTrace, EnergyDomain, FloatArray, PowerTrace, Trace
+from wattbench.core.energy import EnergyDomain, FloatArray, Trace, trace_of
 from wattbench.core.errors import BackendError, MeterError
 from wattbench.core.load import InferenceRequest, Message, TokenChunk
 from wattbench.core.run import EngineInfo, Event, Json
@@ -115,10 +115,7 @@ class MemorySink:
         found: dict[str, Trace] = {}
         for name, domain in self.domains.items():
             time_s, value = np.array(self.times_s[name]), np.array(self.values[name])
-            if domain.quantity == "power":
-                found[name] = PowerTrace(domain=domain, time_s=time_s, power_watts=value)
-            else:
-                found[name] = CounterTrace(domain=domain, time_s=time_s, energy_joules=value)
+            found[name] = trace_of(domain, time_s, value)
         return found
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
-from wattbench.cli.options import calibration_option, database_option, json_option
-
-F = TypeVar("F", bound=Callable[..., Any])
+from wattbench.cli.options import calibration_option, database_option, json_option, together
 
 
 def devices(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...] | None:
@@ -47,7 +42,7 @@ def _span(part: str) -> list[str]:
     return [part]
 
 
-_OPTIONS = (
+asked_options = together(
     click.argument("workload", metavar="WORKLOAD"),
     click.option(
         "--backend",
@@ -114,10 +109,4 @@ _OPTIONS = (
     json_option,
     click.option("--quiet", is_flag=True, help="No progress display."),
 )
-
-
-def asked_options(function: F) -> F:
-    """The argument and the options that every measuring command has."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+"""The argument and the options that every measuring command has."""

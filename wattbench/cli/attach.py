@@ -5,39 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import numpy as np
 
-from wattbench.cli.log_options import clocked_log_options, column_option, device_option
-from wattbench.cli.options import database_option, json_option
-from wattbench.core.energy import (
-    Boundary,
-    CounterTrace,
-    EnergyDomain,
-    FloatArray,
-    PowerTrace,
-    Trace,
+from wattbench.cli.log_options import (
+    boundary_option,
+    clocked_log_options,
+    log_options,
+    prior_options,
+    read_channels,
 )
+from wattbench.cli.options import database_option, json_option
+from wattbench.cli.stored import load_runs
+from wattbench.core.energy import EnergyDomain, FloatArray, Trace, trace_of
 from wattbench.core.errors import InsufficientCoverage, UsageError, WattbenchError
 from wattbench.core.run import Event, Json, RawRun
-from wattbench.energy import cleaned, cumulative
+from wattbench.energy import cleaned, cumulative, values_of
 from wattbench.energy.alignment import Alignment, NotAligned, align
 from wattbench.interchange import (
-    FORMATS,
     LoggedChannel,
-    LogOptions,
     Wishes,
     choose,
     disagreement_s,
     domains_of,
     logged_run_s,
-    read_log,
     stretch,
 )
-from wattbench.store import add_traces, connect, database_url, load_run, select_runs, show_url
+from wattbench.store import add_traces, connect, database_url, show_url
 
 MARGIN_S = 5.0
 """What a log has this long before and after a run goes into the store with it [s]."""
@@ -59,30 +55,9 @@ class _Attachment:
 
 @click.command(name="attach")
 @click.argument("selector", metavar="RUN")
-@click.option(
-    "--log",
-    "path",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Log that another program wrote during the run.",
-)
-@click.option(
-    "--format",
-    "log_format",
-    type=click.Choice(FORMATS),
-    default="csv",
-    show_default=True,
-    help="Which program wrote it.",
-)
-@column_option
-@device_option
+@log_options("Log that another program wrote during the run.", "Which program wrote it.")
 @click.option("--name", help="Name of the new domain.  [default: the channel's]")
-@click.option(
-    "--boundary",
-    type=click.Choice(get_args(Boundary)),
-    help="What the meter includes.  [default: the format's, else node]",
-)
+@boundary_option("the format's, else node")
 @clocked_log_options
 @click.option(
     "--align",
@@ -101,16 +76,7 @@ class _Attachment:
     help="How far the log's clock may be off.  [default: half its last digit and 0.05 s; with "
     "--align load what the load leaves open]",
 )
-@click.option(
-    "--gain-half-width-fraction",
-    type=click.FloatRange(min=0),
-    help="Prior on true/read − 1: uniform within ± this.  [default: the format's]",
-)
-@click.option(
-    "--offset-half-width-watts",
-    type=click.FloatRange(min=0),
-    help="Prior on true − read: uniform within ± this [W].  [default: the format's]",
-)
+@prior_options("the format's")
 @click.option("--dry-run", is_flag=True, help="Say what would be added, and add nothing.")
 @database_option
 @json_option
@@ -126,13 +92,7 @@ def command(
     """
     channels = _channels(options)
     url = database_url(database)
-    engine = connect(url, create=False)
-    try:
-        runs = [load_run(engine, run.run_id) for run in select_runs(engine, selector)]
-    finally:
-        engine.dispose()
-    if not runs:
-        raise UsageError(f"no run matches {selector!r} in {show_url(url)}")
+    runs = load_runs(url, selector)
     attachments = [_attachment(raw, channels, options) for raw in runs]
     if not dry_run:
         engine = connect(url, create=True)
@@ -151,13 +111,7 @@ def command(
 
 
 def _channels(options: dict[str, Any]) -> list[LoggedChannel]:
-    log_options = LogOptions(
-        column=options["column"] if options["log_format"] == "csv" else None,
-        utc_offset_s=options["utc_offset_s"],
-        start_unix_s=options["start_unix_s"],
-        period_s=options["period_s"],
-    )
-    channels = read_log(options["path"], options["log_format"], log_options)
+    channels = read_channels(options)
     if options["column"] is not None or options["device"] is not None:
         channels = [choose(channels, options["column"], options["device"])]
     for channel in channels:
@@ -209,7 +163,7 @@ def _attachment(
             clock_half_width_s=domain.clock_half_width_s + moved_s,
             parent=domain.parent or _same_device(raw, domain),
         )
-        traces.append(_cut(raw, _trace(channel, wider, time_s)))
+        traces.append(_cut(raw, trace_of(wider, time_s, channel.value)))
     detail: dict[str, Json] = {
         "file": options["path"].name,
         "format": options["log_format"],
@@ -310,12 +264,6 @@ def _end_s(raw: RawRun) -> float:
     return max(ends_s, default=0.0)
 
 
-def _trace(channel: LoggedChannel, domain: EnergyDomain, time_s: FloatArray) -> Trace:
-    if channel.quantity == "power":
-        return PowerTrace(domain=domain, time_s=time_s, power_watts=channel.value)
-    return CounterTrace(domain=domain, time_s=time_s, energy_joules=channel.value)
-
-
 def _cut(raw: RawRun, trace: Trace) -> Trace:
     """The samples of the run and of a moment on either side."""
     time_s, end_s = trace.time_s, _end_s(raw)
@@ -326,9 +274,7 @@ def _cut(raw: RawRun, trace: Trace) -> Trace:
             f"{span}, the run 0 … {end_s:.1f} s; look at --utc-offset-hours and --offset-s"
         )
     inside = stretch(time_s, -MARGIN_S, end_s + MARGIN_S)
-    if isinstance(trace, PowerTrace):
-        return replace(trace, time_s=time_s[inside], power_watts=trace.power_watts[inside])
-    return replace(trace, time_s=time_s[inside], energy_joules=trace.energy_joules[inside])
+    return trace_of(trace.domain, time_s[inside], values_of(trace)[inside])
 
 
 def _covers_window(raw: RawRun, traces: Sequence[Trace]) -> bool:

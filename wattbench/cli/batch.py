@@ -22,6 +22,7 @@ from wattbench.cli.progress import ProgressView
 from wattbench.cli.schedule import Blocks, Results, Schedule
 from wattbench.cli.selftest import last_selftest
 from wattbench.cli.setting import Load, Request, Setting, settings
+from wattbench.cli.stored import calibration_of, load_runs
 from wattbench.core.errors import (
     BackendError,
     EngineDied,
@@ -38,9 +39,7 @@ from wattbench.store import (
     check_place,
     connect,
     database_url,
-    load_calibration,
     load_run,
-    select_runs,
     show_url,
 )
 
@@ -284,6 +283,7 @@ def prepare(
     planned = settings(request)
     url = database_url(database)
     check_place(url)
+    named = request.calibration
     batch = Batch(
         batch_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
         url=url,
@@ -291,7 +291,7 @@ def prepare(
         settings=planned,
         make_schedule=make_schedule
         or (lambda setting, _: Blocks(setting.loads, request.repeats, setting.seed)),
-        calibration=_calibration(url, request.calibration),
+        calibration=None if named is None else calibration_json(calibration_of(url, named)),
     )
     if resume is not None:
         _resume(batch, resume)
@@ -310,12 +310,7 @@ async def _opened(setting: Setting, server: ServerProcess | None) -> EngineInfo:
 
 def _resume(batch: Batch, batch_id: str) -> None:
     """Take over the runs that an earlier start of the same batch completed."""
-    engine = connect(batch.url, create=False)
-    try:
-        summaries = select_runs(engine, batch_id)
-        runs = [load_run(engine, one.run_id) for one in summaries]
-    finally:
-        engine.dispose()
+    runs = load_runs(batch.url, batch_id)
     batch.batch_id = runs[0].record.batch_id
     planned = batch.planned()
     for run in runs:
@@ -334,16 +329,6 @@ def _resume(batch: Batch, batch_id: str) -> None:
             batch.run_ids.append(record.run_id)
         else:
             batch.attempts[place] = batch.attempts.get(place, 0) + 1
-
-
-def _calibration(url: URL, calibration_id: str | None) -> dict[str, Json] | None:
-    if calibration_id is None:
-        return None
-    engine = connect(url, create=False)
-    try:
-        return calibration_json(load_calibration(engine, calibration_id))
-    finally:
-        engine.dispose()
 
 
 def _stored(options: Any) -> dict[str, Json]:

@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from wattbench.cli.options import database_option, json_option, runs_option
+from wattbench.cli.stored import load_runs
 from wattbench.core.energy import BOUNDARIES, EnergyDomain, EnergyMeasurement, Unmeasured
 from wattbench.core.errors import UsageError
 from wattbench.core.run import Event, RawRun
@@ -23,9 +24,7 @@ from wattbench.store import (
     StoredCalibration,
     connect,
     database_url,
-    load_run,
     save_calibration,
-    select_runs,
     show_url,
 )
 
@@ -68,13 +67,7 @@ def command(  # noqa: PLR0913 - one argument per option
     without a wall meter; their result has a domain `wall`, derived, with the line's own interval.
     """
     url = database_url(database)
-    engine = connect(url, create=False)
-    try:
-        runs = [load_run(engine, run.run_id) for run in select_runs(engine, selector)]
-    finally:
-        engine.dispose()
-    if not runs:
-        raise UsageError(f"no run matches {selector!r} in {show_url(url)}")
+    runs = load_runs(url, selector)
     fit, levels = _fitted(runs, wall, meters)
     stored = _stored(fit, valid_days)
     if not dry_run:

@@ -6,22 +6,28 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import numpy as np
 
-from wattbench.cli.log_options import clocked_log_options, column_option, device_option, instant
+from wattbench.cli.log_options import (
+    boundary_option,
+    clocked_log_options,
+    instant,
+    log_options,
+    prior_options,
+    read_channels,
+)
 from wattbench.cli.options import json_option
 from wattbench.core.energy import (
-    Boundary,
     CounterTrace,
     EnergyDomain,
     EnergyMeasurement,
     FloatArray,
     PowerTrace,
     Trace,
+    trace_of,
 )
 from wattbench.core.errors import InsufficientCoverage, UsageError, WattbenchError
 from wattbench.core.result import Finding, Severity
@@ -29,7 +35,7 @@ from wattbench.energy import measure
 from wattbench.energy.integrate import MAX_GAP_S
 from wattbench.energy.sensors import minimum_window_s
 from wattbench.energy.uncertainty import budget
-from wattbench.interchange import FORMATS, LoggedChannel, LogOptions, choose, read_log
+from wattbench.interchange import LoggedChannel, choose
 from wattbench.stats import additive_interval
 
 FROZEN_RATIO = 20
@@ -52,24 +58,10 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command(name="energy")
-@click.option(
-    "--log",
-    "path",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Log; as csv with a header and the columns time_s and power_watts or energy_joules.",
+@log_options(
+    "Log; as csv with a header and the columns time_s and power_watts or energy_joules.",
+    "Which program wrote the log.",
 )
-@click.option(
-    "--format",
-    "log_format",
-    type=click.Choice(FORMATS),
-    default="csv",
-    show_default=True,
-    help="Which program wrote the log.",
-)
-@column_option
-@device_option
 @clocked_log_options
 @click.option(
     "--start",
@@ -97,21 +89,8 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--load-period-s", type=_POSITIVE, help="Period of the load, if it has one.")
 @click.option("--wrap-joules", type=_POSITIVE, help="Range of a counter that wraps.")
-@click.option(
-    "--gain-half-width-fraction",
-    type=click.FloatRange(min=0),
-    help="Prior on true/read − 1: uniform within ± this.  [default: the format's; csv: 0]",
-)
-@click.option(
-    "--offset-half-width-watts",
-    type=click.FloatRange(min=0),
-    help="Prior on true − read: uniform within ± this [W].  [default: the format's; csv: 0]",
-)
-@click.option(
-    "--boundary",
-    type=click.Choice(get_args(Boundary)),
-    help="What the meter includes.  [default: the format's]",
-)
+@prior_options("the format's; csv: 0")
+@boundary_option("the format's")
 @click.option("--require-valid", "must_be_valid", is_flag=True, help="Exit with 1 if in doubt.")
 @json_option
 def command(as_json: bool, must_be_valid: bool, **options: Any) -> None:
@@ -129,14 +108,7 @@ def command(as_json: bool, must_be_valid: bool, **options: Any) -> None:
     start_s, end_s = options["start_s"], options["end_s"]
     if not (math.isfinite(start_s) and math.isfinite(end_s) and start_s < end_s):
         raise UsageError(f"--start {start_s:g} --end {end_s:g}: the end must come after the start")
-    wanted = LogOptions(
-        column=options["column"],
-        utc_offset_s=options["utc_offset_s"],
-        start_unix_s=options["start_unix_s"],
-        period_s=options["period_s"],
-    )
-    channels = read_log(options["path"], options["log_format"], wanted)
-    log = choose(channels, options["column"], options["device"])
+    log = choose(read_channels(options), options["column"], options["device"])
     if options["hold"] and log.quantity != "power":
         raise UsageError(f"--hold is for power; column {log.column} of {log.path} is a counter")
     options |= {key: getattr(log, key) for key in _OF_FORMAT if options[key] is None}
@@ -165,9 +137,7 @@ def _trace(log: LoggedChannel, options: dict[str, Any]) -> Trace:
         gain_half_width_fraction=options["gain_half_width_fraction"],
         offset_half_width_watts=options["offset_half_width_watts"],
     )
-    if log.quantity == "power":
-        return PowerTrace(domain=domain, time_s=log.time_s, power_watts=log.value)
-    return CounterTrace(domain=domain, time_s=log.time_s, energy_joules=log.value)
+    return trace_of(domain, log.time_s, log.value)
 
 
 def _result(trace: Trace, options: dict[str, Any]) -> dict[str, Any]:

@@ -2,20 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+from wattbench.cli.options import Decorator, together
+from wattbench.core.energy import Boundary
+from wattbench.interchange import FORMATS, LoggedChannel, LogOptions, read_log
 
-column_option = click.option(
-    "--column", metavar="NAME", help="Which column, if several can be meant."
-)
-device_option = click.option(
-    "--device", metavar="ID", help="Which device, if the log has several: its index or its id."
-)
+
+def log_options(log_help: str, format_help: str) -> Decorator:
+    """Options that tell which log is meant, and what of it."""
+    return together(
+        click.option(
+            "--log",
+            "path",
+            required=True,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help=log_help,
+        ),
+        click.option(
+            "--format",
+            "log_format",
+            type=click.Choice(FORMATS),
+            default="csv",
+            show_default=True,
+            help=format_help,
+        ),
+        click.option("--column", metavar="NAME", help="Which column, if several can be meant."),
+        click.option(
+            "--device",
+            metavar="ID",
+            help="Which device, if the log has several: its index or its id.",
+        ),
+    )
+
+
+def boundary_option(default: str) -> Decorator:
+    """What the meter includes; the default is told in words."""
+    return click.option(
+        "--boundary",
+        type=click.Choice(get_args(Boundary)),
+        help=f"What the meter includes.  [default: {default}]",
+    )
+
+
+def prior_options(default: str) -> Decorator:
+    """Priors on the meter's gain and offset; the default is told in words."""
+    return together(
+        click.option(
+            "--gain-half-width-fraction",
+            type=click.FloatRange(min=0),
+            help=f"Prior on true/read − 1: uniform within ± this.  [default: {default}]",
+        ),
+        click.option(
+            "--offset-half-width-watts",
+            type=click.FloatRange(min=0),
+            help=f"Prior on true − read: uniform within ± this [W].  [default: {default}]",
+        ),
+    )
 
 
 def instant(_context: click.Context, _option: click.Parameter, text: str) -> float:
@@ -38,26 +86,38 @@ def _offset_s(
     return None if hours is None else 3600.0 * hours
 
 
-def clocked_log_options(command: F) -> F:
-    """Options that tell what the times of a log mean."""
-    for add in (
-        click.option(
-            "--period-s",
-            type=click.FloatRange(min=0, min_open=True),
-            help="Time between two rows of a log without times (dcgm).",
-        ),
-        click.option(
-            "--start-unix-s",
-            type=float,
-            help="Time of the first row of a log without times (dcgm).",
-        ),
-        click.option(
-            "--utc-offset-hours",
-            "utc_offset_s",
-            type=click.FloatRange(-24, 24, min_open=True, max_open=True),
-            callback=_offset_s,
-            help="Local time of the log minus UTC.  [default: this machine's zone]",
-        ),
-    ):
-        command = add(command)
-    return command
+clocked_log_options = together(
+    click.option(
+        "--utc-offset-hours",
+        "utc_offset_s",
+        type=click.FloatRange(-24, 24, min_open=True, max_open=True),
+        callback=_offset_s,
+        help="Local time of the log minus UTC.  [default: this machine's zone]",
+    ),
+    click.option(
+        "--start-unix-s",
+        type=float,
+        help="Time of the first row of a log without times (dcgm).",
+    ),
+    click.option(
+        "--period-s",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Time between two rows of a log without times (dcgm).",
+    ),
+)
+"""Options that tell what the times of a log mean."""
+
+
+def read_channels(options: dict[str, Any]) -> list[LoggedChannel]:
+    """The channels of the log that ``log_options`` and ``clocked_log_options`` tell of.
+
+    Raises:
+        UsageError: If it cannot be read, or says something that cannot be meant.
+    """
+    known = LogOptions(
+        column=options["column"],
+        utc_offset_s=options["utc_offset_s"],
+        start_unix_s=options["start_unix_s"],
+        period_s=options["period_s"],
+    )
+    return read_log(options["path"], options["log_format"], known)

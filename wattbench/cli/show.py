@@ -13,17 +13,10 @@ from wattbench.cli.options import (
     json_option,
     require_valid_option,
 )
+from wattbench.cli.stored import calibration_of, load_runs
 from wattbench.cli.tables import print_points, require_valid
-from wattbench.core.errors import UsageError
 from wattbench.results import PointResult, document, evaluate
-from wattbench.store import (
-    connect,
-    database_url,
-    load_calibration,
-    load_run,
-    select_runs,
-    show_url,
-)
+from wattbench.store import database_url, show_url
 
 
 @click.command(name="show")
@@ -66,15 +59,8 @@ def load_points(
         StoreError: If the database cannot be read.
     """
     url = database_url(database)
-    engine = connect(url, create=False)
-    try:
-        runs = select_runs(engine, selector)
-        if not runs:
-            raise UsageError(f"no run matches {selector!r} in {show_url(url)}")
-        raws = (load_run(engine, run.run_id) for run in runs)
-        if calibration is not None:
-            stored = load_calibration(engine, calibration)
-            raws = (with_calibration(raw, stored) for raw in raws)
-        return evaluate(raws), show_url(url)
-    finally:
-        engine.dispose()
+    runs = load_runs(url, selector)
+    if calibration is not None:
+        stored = calibration_of(url, calibration)
+        runs = [with_calibration(raw, stored) for raw in runs]
+    return evaluate(runs), show_url(url)

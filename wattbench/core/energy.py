@@ -121,6 +121,13 @@ class CounterTrace:
 Trace = PowerTrace | CounterTrace
 
 
+def trace_of(domain: EnergyDomain, time_s: FloatArray, watts_or_joules: FloatArray) -> Trace:
+    """Samples of a domain as a trace: of power or of a counter, as its quantity says."""
+    if domain.quantity == "power":
+        return PowerTrace(domain=domain, time_s=time_s, power_watts=watts_or_joules)
+    return CounterTrace(domain=domain, time_s=time_s, energy_joules=watts_or_joules)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyMeasurement:
     """Energy of one or several domains over one window.

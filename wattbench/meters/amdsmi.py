@@ -37,8 +37,6 @@ NO_VALUE = (0xFFFF, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF, "N/A")
 POWER_KEYS = ("current_socket_power", "average_socket_power", "socket_power")
 NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED = 2, 10, 34
 """Return codes, as amdsmi.h numbers them."""
-STATE_PERIOD_S = 1.0
-"""How often processes are looked at [s]."""
 _FIXES = {
     DRIVER_NOT_LOADED: ("the amdgpu driver is not loaded", "sudo modprobe amdgpu"),
     NO_PERMISSION: (
@@ -66,11 +64,6 @@ class AmdsmiMeter(PolledMeter):
     def __init__(self, options: AmdsmiOptions, context: PluginContext) -> None:
         super().__init__(options.period_s)
         self._options = options
-
-    @staticmethod
-    def availability() -> str | None:
-        """Always worth a try: a recording needs no library, and opening says what is missing."""
-        return None
 
     def open_source(self) -> Source:
         """Open the driver, or what was recorded of one.
@@ -101,8 +94,6 @@ class _Gpus(Source):
     def __init__(self, library: Any, options: AmdsmiOptions) -> None:
         self._library = library
         self._error: type[Exception] = library.AmdSmiException
-        self._state_due_s = 0.0
-        self._events: list[tuple[str, Mapping[str, Json]]] = []
         try:
             library.amdsmi_init()
             handles = library.amdsmi_get_processor_handles()
@@ -117,7 +108,9 @@ class _Gpus(Source):
                 "--device /dev/dri.",
             )
         self._devices = found
-        self._events = [("device", device.facts()) for device in found]
+        self._facts: list[tuple[str, Mapping[str, Json]]] = [
+            ("device", device.facts()) for device in found
+        ]
         self.domains = tuple(read[0] for device in found for read in device.reads)
 
     def read(self, now_s: Clock) -> list[Reading]:
@@ -130,14 +123,11 @@ class _Gpus(Source):
                 failures.append(error)
         if not readings:
             raise MeterError(*_explain(failures[0]))
-        if now_s() >= self._state_due_s:
-            self._state_due_s = now_s() + STATE_PERIOD_S
-            self._events += [event for device in self._devices for event in device.changes()]
         return readings
 
-    def events(self) -> list[tuple[str, Mapping[str, Json]]]:
-        found, self._events = self._events, []
-        return found
+    def changes(self) -> list[tuple[str, Mapping[str, Json]]]:
+        facts, self._facts = self._facts, []
+        return facts + [event for device in self._devices for event in device.changes()]
 
     def close(self) -> None:
         with suppress(self._error):

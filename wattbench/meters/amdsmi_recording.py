@@ -15,15 +15,11 @@ counter goes on. Everything but ``uuid`` and ``trace`` may be left out.
 
 from __future__ import annotations
 
-import bisect
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from wattbench.core.errors import UsageError
+from wattbench.meters.recordings import check_trace, opened, played
 
 NOT_SUPPORTED, BUSY = 2, 30
 ABSENT = 0xFFFF_FFFF
@@ -57,22 +53,10 @@ class RecordedAmdsmi:
         Raises:
             UsageError: If the file cannot be read or is no recording.
         """
-        try:
-            recording = json.loads(path.read_text())
+        with opened(path, "amdsmi") as recording:
             for device in recording["devices"]:
-                rows = {name: len(column) for name, column in device["trace"].items()}
-                columns = {name: np.array(c, float) for name, c in device["trace"].items()}
-                if not all(np.isfinite(column).all() for column in columns.values()):
-                    raise ValueError("a trace has values that are no numbers")
-                if (np.diff(columns["time_s"]) <= 0).any():
-                    raise ValueError("time_s of a trace must rise")
-                if len(set(rows.values())) != 1 or not rows.get("time_s"):
-                    raise ValueError(f"columns of a trace differ in length: {rows}")
+                check_trace(device["trace"])
                 _ = device["uuid"]
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{path}: is no recording of amdsmi: {error}") from error
         return cls(recording)
 
     def amdsmi_init(self) -> None:
@@ -126,5 +110,4 @@ class RecordedAmdsmi:
         times, column = handle["trace"]["time_s"], handle["trace"].get(name)
         if column is None:
             raise AmdSmiError(NOT_SUPPORTED)
-        lap, within_s = divmod(since_s, (times[-1] - times[0]) or 1.0)
-        return column, bisect.bisect_right(times, times[0] + within_s) - 1, int(lap)
+        return column, *played(times, since_s)

@@ -96,11 +96,6 @@ class AppleMeter(PolledMeter):
         super().__init__(options.period_s)
         self._options = options
 
-    @staticmethod
-    def availability() -> str | None:
-        """Always worth a try; opening the source says what is missing."""
-        return None
-
     def open_source(self) -> Source:
         """Open the counters of this Mac, or a record.
 
@@ -138,7 +133,7 @@ class _Counters(Source):
     def _shown(self) -> Any:
         try:
             return self._read()
-        except Exception as error:  # the library is native: whatever it throws, there is no value
+        except Exception as error:  # native code; what it raises is documented nowhere
             raise MeterError(f"{PACKAGE} gives no energy any more: {error}") from error
 
     def read(self, now_s: Clock) -> list[Reading]:

@@ -98,11 +98,6 @@ class CodecarbonMeter(PolledMeter):
         super().__init__(options.period_s)
         self._options = options
 
-    @staticmethod
-    def availability() -> str | None:
-        """Always worth a try: a recording needs no library, and opening says what is missing."""
-        return None
-
     def open_source(self) -> Source:
         """Start a tracker, or a recorded one.
 

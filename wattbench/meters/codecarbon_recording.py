@@ -11,15 +11,13 @@ may be left out.
 
 from __future__ import annotations
 
-import bisect
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from wattbench.core.errors import UsageError
+from wattbench.meters.recordings import opened, played
 
 
 class RecordedTracker:
@@ -43,16 +41,11 @@ class RecordedTracker:
         Raises:
             UsageError: If the file cannot be read or is no recording.
         """
-        try:
-            recording = json.loads(path.read_text())
+        with opened(path, "codecarbon") as recording:
             columns = ("time_s", "cpu_energy_kwh", "ram_energy_kwh")
             rows = {name: len(recording["trace"][name]) for name in columns}
             if len(set(rows.values())) != 1 or not rows["time_s"]:
                 raise ValueError(f"columns of the trace differ in length: {rows}")
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path}: is no recording of codecarbon: {error}") from error
         return cls(recording, output_handlers)
 
     @property
@@ -67,9 +60,7 @@ class RecordedTracker:
         since_s, trace = time.monotonic() - self._origin_s, self._recording["trace"]
         if since_s > (self._recording.get("fails_after_s") or float("inf")):
             return
-        times = trace["time_s"]
-        lap, played_s = divmod(since_s, times[-1] - times[0] or 1.0)
-        row = bisect.bisect_right(times, times[0] + played_s) - 1
+        row, lap = played(trace["time_s"], since_s)
         energies = {
             part: trace[f"{part}_kwh"][row]
             + lap * (trace[f"{part}_kwh"][-1] - trace[f"{part}_kwh"][0])

@@ -96,7 +96,7 @@ class ExternalMeter:
         self._options = options
         hours = options.utc_offset_hours
         self._log_options = LogOptions(
-            column=options.channel if options.format == "csv" else None,
+            column=options.channel,
             utc_offset_s=None if hours is None else 3600.0 * hours,
             start_unix_s=options.start_unix_s,
             period_s=options.period_s,
@@ -188,7 +188,7 @@ class ExternalMeter:
             channels = await asyncio.to_thread(
                 read_log, path, form, self._log_options, growing=True
             )
-            if self._options.channel is not None and form != "csv":
+            if self._options.channel is not None:
                 channels = [choose(channels, self._options.channel, None)]
         except UsageError as error:
             raise MeterError(str(error)) from error

@@ -151,11 +151,6 @@ class HwmonMeter(PolledMeter):
         super().__init__(options.period_s)
         self._options = options
 
-    @staticmethod
-    def availability() -> str | None:
-        """Always worth a try; opening the source says what is missing."""
-        return None
-
     def open_source(self) -> Source:
         """Find the channels.
 

@@ -108,11 +108,6 @@ class IpmiMeter(PolledMeter):
         super().__init__(options.period_s)
         self._options = options
 
-    @staticmethod
-    def availability() -> str | None:
-        """Always worth a try; opening the source says what is missing."""
-        return None
-
     def open_source(self) -> Source:
         """Ask once.
 

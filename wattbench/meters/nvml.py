@@ -36,9 +36,6 @@ from wattbench.meters.nvml_recording import RecordedNvml
 from wattbench.meters.polling import Clock, PolledMeter, Reading, Source
 from wattbench.plugins import PluginContext, option
 
-STATE_PERIOD_S = 1.0
-"""How often clocks, temperature, throttling and processes are looked at [s]."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmlOptions:
@@ -104,15 +101,14 @@ class _Gpus(Source):
 
         self._library = library
         self._error: type[Exception] = pynvml.NVMLError
-        self._state_due_s = 0.0
-        self._events: list[tuple[str, Mapping[str, Json]]] = []
+        self._facts: list[tuple[str, Mapping[str, Json]]] = []
         try:
             library.nvmlInit()
             count = int(library.nvmlDeviceGetCount())
             self._devices = [NvmlDevice(library, self._error, index) for index in range(count)]
             for device in self._devices:
                 device.plan(options.power, options.samples, whole_mig=options.mig == "whole")
-                self._events.append(("device", device.facts()))
+                self._facts.append(("device", device.facts()))
         except self._error as error:
             raise MeterError(*explain(error)) from error
         if not self._devices:
@@ -132,14 +128,11 @@ class _Gpus(Source):
                 readings.append(Reading(planned.domain.name, now_s(), math.nan))
         if len(failures) == len(self._reads):
             raise MeterError(*explain(failures[0]))
-        if now_s() >= self._state_due_s:
-            self._state_due_s = now_s() + STATE_PERIOD_S
-            self._events += [event for device in self._devices for event in device.changes()]
         return readings
 
-    def events(self) -> list[tuple[str, Mapping[str, Json]]]:
-        found, self._events = self._events, []
-        return found
+    def changes(self) -> list[tuple[str, Mapping[str, Json]]]:
+        facts, self._facts = self._facts, []
+        return facts + [event for device in self._devices for event in device.changes()]
 
     def close(self) -> None:
         try:

@@ -18,17 +18,13 @@ counter goes on. Everything but ``uuid``, ``name`` and ``trace`` may be left out
 
 from __future__ import annotations
 
-import bisect
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
-from wattbench.core.errors import UsageError
+from wattbench.meters.recordings import check_trace, length_s, opened, played
 
 NOT_SUPPORTED, NOT_FOUND, GPU_IS_LOST = 3, 6, 15
 _COLUMNS = {
@@ -55,18 +51,14 @@ class _Handle:
     origin_s: float
     origin_unix_s: float
 
-    def now(self) -> tuple[int, int, float]:
-        """Row of the trace that stands now, how often it was played before, and its length [s]."""
-        times: list[float] = self.told["trace"]["time_s"]
-        length_s = times[-1] - times[0] or 1.0
-        lap, since_s = divmod(time.monotonic() - self.origin_s, length_s)
-        row = bisect.bisect_right(times, times[0] + since_s) - 1
-        return row, int(lap), length_s
+    def now(self) -> tuple[int, int]:
+        """Row of the trace that stands now, and how often it was played before."""
+        return played(self.told["trace"]["time_s"], time.monotonic() - self.origin_s)
 
-    def stamp_us(self, row: int, lap: int, length_s: float) -> int:
+    def stamp_us(self, row: int, lap: int) -> int:
         """Unix time of a row [µs]."""
         times: list[float] = self.told["trace"]["time_s"]
-        since_s = times[row] - times[0] + lap * length_s
+        since_s = times[row] - times[0] + lap * length_s(times)
         return round((self.origin_unix_s + since_s) * 1e6)
 
 
@@ -87,22 +79,10 @@ class RecordedNvml:
         Raises:
             UsageError: If the file cannot be read or is no recording.
         """
-        try:
-            recording = json.loads(path.read_text())
+        with opened(path, "NVML") as recording:
             for device in recording["devices"]:
-                rows = {name: len(column) for name, column in device["trace"].items()}
-                columns = {name: np.array(c, float) for name, c in device["trace"].items()}
-                if not all(np.isfinite(column).all() for column in columns.values()):
-                    raise ValueError("a trace has values that are no numbers")
-                if (np.diff(columns["time_s"]) <= 0).any():
-                    raise ValueError("time_s of a trace must rise")
-                if len(set(rows.values())) != 1 or not rows.get("time_s"):
-                    raise ValueError(f"columns of a trace differ in length: {rows}")
+                check_trace(device["trace"])
                 _ = device["uuid"], device["name"]
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{path}: is no recording of NVML: {error}") from error
         return cls(recording)
 
     def nvmlInit(self) -> None:
@@ -158,7 +138,7 @@ class RecordedNvml:
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: _Handle) -> int:
         column = self._column(handle, "energy", "energy_joules")
-        row, lap, _ = handle.now()
+        row, lap = handle.now()
         return round((column[row] + lap * (column[-1] - column[0])) * 1e3)
 
     def nvmlDeviceGetPowerUsage(self, handle: _Handle) -> int:
@@ -176,9 +156,9 @@ class RecordedNvml:
             column = self._column(handle, name, f"{name}_watts")
         except self._error as error:
             return SimpleNamespace(nvmlReturn=error.value, value=None, timestamp=0)
-        row, lap, length_s = handle.now()
+        row, lap = handle.now()
         read = handle.told.get("stamps") == "read"
-        stamp_us = round(time.time() * 1e6) if read else handle.stamp_us(row, lap, length_s)
+        stamp_us = round(time.time() * 1e6) if read else handle.stamp_us(row, lap)
         value = SimpleNamespace(uiVal=round(column[row] * 1e3))
         return SimpleNamespace(nvmlReturn=0, value=value, timestamp=stamp_us)
 
@@ -186,15 +166,15 @@ class RecordedNvml:
         self, handle: _Handle, kind: int, since_us: int
     ) -> tuple[int, list[SimpleNamespace]]:
         column = self._column(handle, "samples", "instant_watts")
-        last, lap, length_s = handle.now()
+        last, lap = handle.now()
         rows = [(row, lap - 1) for row in range(len(column) - 1)] if lap else []
         rows += [(row, lap) for row in range(last + 1)]
         found = [
             SimpleNamespace(
-                timeStamp=handle.stamp_us(row, played, length_s),
+                timeStamp=handle.stamp_us(row, before),
                 sampleValue=SimpleNamespace(uiVal=round(column[row] * 1e3)),
             )
-            for row, played in rows
+            for row, before in rows
         ]
         new = [sample for sample in found if sample.timeStamp > since_us]
         if not new:

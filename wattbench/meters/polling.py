@@ -32,6 +32,8 @@ FAST_S = 0.02
 FAST_PERIOD_S, SLOWEST_PERIOD_S = 0.05, 1.0
 BUSY_FRACTION = 0.05
 """Share of its time that a thread may spend in reading."""
+STATE_PERIOD_S = 1.0
+"""How often a source is asked what has changed beside its values [s]."""
 GRACE_UPDATES, GRACE_S = 20, (2.0, 6.0)
 """A domain that does not report at the end is waited for so many updates, within these [s]."""
 
@@ -78,6 +80,10 @@ class Source(ABC):
         """What was noticed since the last call, as kinds and details of events."""
         return ()
 
+    def changes(self) -> Iterable[tuple[str, Mapping[str, Json]]]:
+        """The same of what must be asked for, such as processes: called once a second."""
+        return ()
+
     def close(self) -> None:  # noqa: B027 - most sources hold nothing open
         """Let go of it."""
 
@@ -107,6 +113,12 @@ class PolledMeter(ABC):
         self._failure = ""
         self._broken: WattbenchError | None = None
         self._reads, self._busy_s = 0, 0.0
+        self._state_due_s = 0.0
+
+    @staticmethod
+    def availability() -> str | None:
+        """Always worth a try: a recording needs no library, and opening says what is missing."""
+        return None
 
     @abstractmethod
     def open_source(self) -> Source:
@@ -202,17 +214,23 @@ class PolledMeter(ABC):
                 found.setdefault(reading.domain, []).append(reading)
             self._failing_since_s = None
             self._hand_on(found, (before_s + self._sink.now_s()) / 2)
-            for kind, detail in self._source.events():
-                self._sink.note(kind, **detail)
+            self._note(self._source.events())
+            if self._sink.now_s() >= self._state_due_s:
+                self._state_due_s = self._sink.now_s() + STATE_PERIOD_S
+                self._note(self._source.changes())
         except MeterError as error:
             if self._failing_since_s is None:
                 self._failing_since_s, self._failure = before_s, str(error)
         except WattbenchError as error:
             self._broken = error
-        except Exception as error:  # a plug-in's mistake must not end the thread unsaid
+        except Exception as error:  # a plug-in may raise anything; its thread must not end unsaid
             self._broken = MeterError(f"{type(error).__name__}: {error}")
         self._reads += 1
         self._busy_s += time.thread_time() - cpu_s
+
+    def _note(self, events: Iterable[tuple[str, Mapping[str, Json]]]) -> None:
+        for kind, detail in events:
+            self._sink.note(kind, **detail)
 
     def _hand_on(self, found: Mapping[str, Sequence[Reading]], middle_s: float) -> None:
         for domain in self._source.domains:

@@ -97,11 +97,6 @@ class PrometheusMeter(PolledMeter):
         super().__init__(options.period_s)
         self._options = options
 
-    @staticmethod
-    def availability() -> str | None:
-        """Always usable; whether the URL answers shows when it starts."""
-        return None
-
     def open_source(self) -> Source:
         """Find the devices.
 

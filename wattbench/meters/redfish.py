@@ -111,11 +111,6 @@ class RedfishMeter(PolledMeter):
         super().__init__(options.period_s)
         self._options = options
 
-    @staticmethod
-    def availability() -> str | None:
-        """Always usable; whether the BMC answers shows when it starts."""
-        return None
-
     def open_source(self) -> Source:
         """Log in and find every chassis that has power.
 

@@ -69,11 +69,6 @@ class ZeusMeter(PolledMeter):
         super().__init__(options.period_s)
         self._options = options
 
-    @staticmethod
-    def availability() -> str | None:
-        """Always worth a try: a recording needs no library, and opening says what is missing."""
-        return None
-
     def open_source(self) -> Source:
         """Open the GPUs that zeus finds, or recorded ones.
 
@@ -116,7 +111,7 @@ def _real_gpus() -> Any:
     except ImportError as error:  # also what zeus raises where pynvml is not NVIDIA's
         fix = PYNVML if "pynvml" in str(error) else "pip install -U 'wattbench[zeus]'"
         raise MeterError(f"zeus cannot be imported: {str(error).rstrip('. ')}", fix) from error
-    except Exception as error:  # zeus has a class per error, and lets those of others through
+    except Exception as error:  # zeus lets through what pynvml and amdsmi raise as they load
         raise MeterError(f"zeus finds no GPU: {str(error).rstrip('.')}", NO_GPU) from error
 
 
@@ -150,7 +145,7 @@ class _Gpus(Source):
         number = int(getattr(self._gpus.gpus[place], "gpu_index", place))
         try:
             name, joules = str(self._name_of(place)), self._joules(place)
-        except Exception as error:  # whatever it is, this GPU cannot be read
+        except Exception as error:  # its own classes, or a KeyError of what amdsmi returns
             raise MeterError(
                 f"zeus cannot read the energy of GPU {number}: {error}",
                 "--meter nvml or amdsmi, which integrate power where there is no counter.",
@@ -184,7 +179,7 @@ class _Gpus(Source):
         """
         uuid: str | None = None
         sliced = False
-        with suppress(Exception):  # an AMD GPU is unknown to NVML, an old one has no such mode
+        with suppress(self._nvml.NVMLError):  # an AMD GPU is unknown to it, an old one has no MIG
             handle = self._nvml.nvmlDeviceGetHandleByIndex(number)
             uuid = str(self._nvml.nvmlDeviceGetUUID(handle))
             sliced = bool(self._nvml.nvmlDeviceGetMigMode(handle)[0])
@@ -205,7 +200,7 @@ class _Gpus(Source):
         for place, domain in enumerate(self.domains):
             try:
                 readings.append(bracketed(now_s, domain.name, lambda: self._joules(place)))  # noqa: B023
-            except Exception as error:  # one GPU that is lost does not take the others along
+            except Exception as error:  # likewise; and one lost GPU must not take the others along
                 failures.append(error)
                 readings.append(Reading(domain.name, now_s(), math.nan))
         if len(failures) == len(self.domains):

@@ -15,14 +15,12 @@ and ``trace`` may be left out.
 
 from __future__ import annotations
 
-import bisect
-import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from wattbench.core.errors import UsageError
+from wattbench.meters.recordings import opened, played
 
 
 class RecordedGpuError(Exception):
@@ -63,17 +61,12 @@ class RecordedZeusGpus:
         Raises:
             UsageError: If the file cannot be read or is no recording.
         """
-        try:
-            recording = json.loads(path.read_text())
+        with opened(path, "zeus") as recording:
             for device in recording["devices"]:
                 times, joules = device["trace"]["time_s"], device["trace"]["energy_joules"]
                 if len(times) != len(joules) or not times:
                     raise ValueError(f"a trace has {len(times)} times, {len(joules)} energies")
                 _ = device["name"]
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path}: is no recording of zeus: {error}") from error
         return cls(recording)
 
     def __len__(self) -> int:
@@ -90,8 +83,7 @@ class RecordedZeusGpus:
             raise RecordedGpuError("GPU is lost")
         times: list[float] = told["trace"]["time_s"]
         joules: list[float] = told["trace"]["energy_joules"]
-        lap, played_s = divmod(since_s, times[-1] - times[0] or 1.0)
-        row = bisect.bisect_right(times, times[0] + played_s) - 1
+        row, lap = played(times, since_s)
         return round((joules[row] + lap * (joules[-1] - joules[0])) * 1e3)
 
 
@@ -101,6 +93,8 @@ class RecordedIdentity:
     Args:
         devices: Entries of the recording by number of the GPU.
     """
+
+    NVMLError = KeyError  # what it does not answer is not in the file
 
     def __init__(self, devices: dict[int, dict[str, Any]]) -> None:
         self._devices = devices

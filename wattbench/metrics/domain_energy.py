@@ -8,13 +8,13 @@ from itertools import pairwise
 import numpy as np
 
 from wattbench.core.energy import (
-    CounterTrace,
     EnergyDomain,
     EnergyMeasurement,
     FloatArray,
     PowerTrace,
     Trace,
     Unmeasured,
+    trace_of,
 )
 from wattbench.core.errors import InsufficientCoverage
 from wattbench.core.run import RawRun
@@ -102,9 +102,7 @@ def _deep_idle(raw: RawRun, domain: EnergyDomain) -> EnergyMeasurement | Unmeasu
         message = "the workload has no deep_idle_s, or the meter needs the engine"
         return Unmeasured(reason="no_deep_idle", message=message)
     time_s, value = (np.array(samples[key], np.float64) for key in ("time_s", "value"))
-    trace: Trace = PowerTrace(domain=domain, time_s=time_s, power_watts=value)
-    if domain.quantity == "energy_counter":
-        trace = CounterTrace(domain=domain, time_s=time_s, energy_joules=value)
+    trace = trace_of(domain, time_s, value)
     return _idle(trace, float(str(found["start_s"])), float(str(found["end_s"])))
 
 

@@ -17,7 +17,7 @@ import psutil
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 
-from wattbench.core.energy import CounterTrace, EnergyDomain, FloatArray, PowerTrace, Trace
+from wattbench.core.energy import EnergyDomain, FloatArray, Trace, trace_of
 from wattbench.core.errors import StoreError, UsageError
 from wattbench.core.load import InferenceRequest, Message, RequestResult
 from wattbench.core.run import EngineInfo, Event, Mode, RawRun, RunRecord, RunStatus
@@ -280,10 +280,7 @@ def _traces(connection: sa.Connection, run_id: str) -> list[Trace]:
         domain = _domain(row)
         time_s = np.concatenate([np.empty(0), *times.get(domain.name, [])])
         value = np.concatenate([np.empty(0), *values.get(domain.name, [])])
-        if domain.quantity == "power":
-            traces.append(PowerTrace(domain=domain, time_s=time_s, power_watts=value))
-        else:
-            traces.append(CounterTrace(domain=domain, time_s=time_s, energy_joules=value))
+        traces.append(trace_of(domain, time_s, value))
     return traces
 
 
