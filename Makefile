@@ -37,7 +37,7 @@ quickstart: $(VENV)/run.stamp
 	@$(BIN)/wattbench plot frontier --runs latest --db $(RESULTS)/wattbench.sqlite --out $(RESULTS)/frontier.png
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile
+	$(BIN)/python -m pytest -q -n 5 --dist loadfile
 
 test-engines: $(VENV)/dev.stamp
 	@$(BIN)/python tests/engines/run_engines.py $(ENGINES)

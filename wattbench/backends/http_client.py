@@ -24,6 +24,8 @@ READ_BUFFER_BYTES = 4 * 2**20
 """Unread bytes of one answer; beyond them the server is held up. Chunks have a few hundred."""
 
 KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers drop an idle connection
+_LATER_S = 0.004  # longer than a hundred streams in step take to bring a chunk each
+_END = b"[DONE]"  # by which a stream of the OpenAI API ends: whoever waits for it hears at once
 _LOOK_S = 1.0  # how often silence is looked for
 
 
@@ -56,6 +58,7 @@ class HttpClient:
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._watch: asyncio.TimerHandle | None = None
+        self._later = _Later()
         self._fixed_head = (
             f" HTTP/1.1\r\nHost: {url.netloc}\r\nUser-Agent: wattbench\r\n"
             "Accept: */*\r\nAccept-Encoding: identity\r\n"
@@ -143,7 +146,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._connect_s):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self._idle, self._all),
+                    lambda: Connection(self._idle, self._all, self._later),
                     self._host,
                     self._port,
                     ssl=self._tls,
@@ -151,6 +154,28 @@ class HttpClient:
         except TimeoutError as error:
             raise NoConnection from error
         return connection
+
+
+class _Later:
+    """Wakes readers a little later, all at once.
+
+    When many streams bring a chunk in the same moment, each is stamped as it comes, and what it
+    says is looked at once all are in: handling one first would delay the stamps of the others.
+    """
+
+    def __init__(self) -> None:
+        self._connections: list[Connection] = []
+
+    def add(self, connection: Connection) -> None:
+        """Wake the reader of a connection soon."""
+        if not self._connections:
+            asyncio.get_running_loop().call_later(_LATER_S, self._wake_all)
+        self._connections.append(connection)
+
+    def _wake_all(self) -> None:
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.wake()
 
 
 class Connection(asyncio.Protocol):
@@ -164,7 +189,7 @@ class Connection(asyncio.Protocol):
         idle_since_s: When it was put aside [s, monotonic clock].
     """
 
-    def __init__(self, idle: list[Connection], connections: set[Connection]) -> None:
+    def __init__(self, idle: list[Connection], connections: set[Connection], later: _Later) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.complete = False
@@ -172,6 +197,8 @@ class Connection(asyncio.Protocol):
         self.idle_since_s = 0.0
         self._idle = idle
         self._connections = connections
+        self._later = later
+        self._wakes_later = False
         self._heard_s = 0.0
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -185,6 +212,7 @@ class Connection(asyncio.Protocol):
         self._ends_by_closing = False
         self._busy = False
         self._headers_here = False
+        self._began = False
         self._keeps_alive = False
 
     @property
@@ -201,7 +229,7 @@ class Connection(asyncio.Protocol):
             TimeoutError: If nothing comes.
         """
         self.status, self.headers, self.complete = 0, {}, False
-        self._headers_here, self._busy = False, True
+        self._headers_here, self._began, self._busy = False, False, True
         try:
             if self._transport is not None:
                 self._transport.write(request)
@@ -214,6 +242,7 @@ class Connection(asyncio.Protocol):
         except BaseException:
             self.release()
             raise
+        self._began = True
         return self
 
     async def read(self) -> bytes:
@@ -292,7 +321,9 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done() and self._heard_s < since_s:
             self._waiter.set_exception(TimeoutError())
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the reader look at what is here."""
+        self._wakes_later = False
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -306,7 +337,7 @@ class Connection(asyncio.Protocol):
         if not self._busy:
             self.abort()  # a server that speaks unasked: what it says belongs to no request
             return
-        self._received_s = self._loop_time()
+        self._received_s = self._heard_s = self._loop_time()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -316,7 +347,17 @@ class Connection(asyncio.Protocol):
             assert self._transport is not None
             self._paused = True
             self._transport.pause_reading()
-        self._wake()
+        if self._only_a_piece and _END not in data:
+            if not self._wakes_later:
+                self._wakes_later = True
+                self._later.add(self)
+        else:
+            self.wake()
+
+    @property
+    def _only_a_piece(self) -> bool:
+        """Whether what came is a part of a body whose beginning was seen already."""
+        return self._began and not self.complete and self._lost is None and not self._paused
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Part of ``asyncio.Protocol``."""
@@ -327,7 +368,7 @@ class Connection(asyncio.Protocol):
             self.complete = True
         if self._lost is None:
             self._lost = exc or ConnectionResetError("the server closed the connection")
-        self._wake()
+        self.wake()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Part of ``httptools``."""
