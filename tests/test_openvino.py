@@ -11,18 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_use import answer, request, run
 
 from wattbench.backends.demo_model import DemoShape, write_demo_model
 from wattbench.backends.model_file import ModelFile, file_sha256
 from wattbench.backends.openvino import OpenVINOBackend, OpenVINOOptions
 from wattbench.backends.openvino_worker import EngineSettings
 from wattbench.core.errors import BackendError, EngineDied, OptionError, UsageError
-from wattbench.core.load import InferenceRequest, Message, TokenChunk, Usage
+from wattbench.core.load import Message, TokenChunk, Usage
 from wattbench.plugins import PluginContext, describe_options, parse_options, parse_spec
 
 if OpenVINOBackend.availability() is not None:
@@ -48,29 +48,6 @@ def tiny(folder: Path) -> Path:
 
 def backend(model: Path, **options: Any) -> OpenVINOBackend:
     return OpenVINOBackend(OpenVINOOptions(model=str(model), **options), CONTEXT)
-
-
-def request(index: int = 0, inputs: int = 8, outputs: int = 6, **more: Any) -> InferenceRequest:
-    messages = (Message(role="user", tokens=inputs, seed=more.pop("prompt_seed", index)),)
-    more = {"messages": messages, "max_output_tokens": outputs, **more}
-    return InferenceRequest(index=index, session_index=index, turn_index=0, **more)
-
-
-async def answer(opened: OpenVINOBackend, asked: InferenceRequest) -> list[TokenChunk]:
-    return [chunk async for chunk in opened.generate(asked)]
-
-
-def run(engine: OpenVINOBackend, use: Callable[[OpenVINOBackend], Awaitable[Any]]) -> Any:
-    """Open, use and close a backend in an event loop of its own."""
-
-    async def whole() -> Any:
-        try:
-            await engine.open()
-            return await use(engine)
-        finally:
-            await engine.close()
-
-    return asyncio.run(whole())
 
 
 def usage(chunks: list[TokenChunk]) -> Usage:

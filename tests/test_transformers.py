@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_use import answer, request, run
 
 from wattbench.backends.demo_model import DemoShape
 from wattbench.backends.transformers import TransformersBackend, TransformersOptions
 from wattbench.backends.transformers_worker import EngineSettings
 from wattbench.core.errors import BackendError, DeviceMissing, EngineDied, OptionError, UsageError
-from wattbench.core.load import InferenceRequest, Message, TokenChunk, Usage
+from wattbench.core.load import Message, TokenChunk, Usage
 from wattbench.plugins import PluginContext
 
 CONTEXT = PluginContext(hardware=None, seed=0)
@@ -36,29 +36,6 @@ class Tiny(TransformersBackend):
 
 def backend(**options: Any) -> TransformersBackend:
     return Tiny(TransformersOptions(device=options.pop("device", "cpu"), **options), CONTEXT)
-
-
-def request(index: int = 0, inputs: int = 8, outputs: int = 6, **more: Any) -> InferenceRequest:
-    messages = (Message(role="user", tokens=inputs, seed=more.pop("prompt_seed", index)),)
-    more = {"messages": messages, "max_output_tokens": outputs, **more}
-    return InferenceRequest(index=index, session_index=index, turn_index=0, **more)
-
-
-async def answer(opened: TransformersBackend, asked: InferenceRequest) -> list[TokenChunk]:
-    return [chunk async for chunk in opened.generate(asked)]
-
-
-def run(engine: TransformersBackend, use: Callable[[TransformersBackend], Awaitable[Any]]) -> Any:
-    """Open, use and close a backend in an event loop of its own."""
-
-    async def whole() -> Any:
-        try:
-            await engine.open()
-            return await use(engine)
-        finally:
-            await engine.close()
-
-    return asyncio.run(whole())
 
 
 def usage(chunks: list[TokenChunk]) -> Usage:

@@ -89,7 +89,7 @@ def load(settings: EngineSettings, log: int) -> _Engine:
         return _Engine(settings, log)
     except BackendError:
         raise
-    except Exception as error:
+    except Exception as error:  # native code: any of its errors must reach the parent as a line
         advice = _LOAD_ADVICE + (_DRAFT_ADVICE if settings.draft else "")
         raise BackendError(f"{reason_in_one_line(error)}; {advice}") from error
 
@@ -215,7 +215,7 @@ class _Engine:
             handle = self._pipeline.add_request(
                 message.ident, self._openvino.Tensor(ids), self._generation(message)
             )
-        except Exception as error:
+        except Exception as error:  # likewise; one bad prompt must not end the others
             tokens = 0 if ids is None else int(ids.size)
             return Ended(tokens, 0, error=f"the engine refused it: {reason_in_one_line(error)}")
         self._running[message.ident] = _Running(handle, int(ids.size), message.max_output_tokens)

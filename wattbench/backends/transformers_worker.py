@@ -64,7 +64,7 @@ def load(settings: EngineSettings, log: int) -> _Engine:
         return _Engine(settings)
     except BackendError:
         raise
-    except Exception as error:
+    except Exception as error:  # a model's own code runs here and may raise anything
         raise BackendError(f"{reason_in_one_line(error)}; {_LOAD_ADVICE}") from error
 
 
@@ -201,7 +201,7 @@ class _Engine:
         error = "the engine ended it early"
         try:
             self._generate(tell)
-        except Exception as caught:
+        except Exception as caught:  # likewise; the batch fails and the engine goes on
             error = f"the engine failed: {reason_in_one_line(caught)}"
         left = {
             row.ident: Ended(len(row.ids), len(row.output_ids), error=error)
