@@ -20,11 +20,22 @@ STEP_S = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Play:
-    """What happens to one request: tokens, the count the engine claims, a stall, or a failure."""
+    """What happens to one request.
+
+    Attributes:
+        tokens: Length of its answer.
+        claimed_tokens: The count that the engine tells.
+        input_tokens: The length of the prompt that the engine tells.
+        stall_s: Silence before the answer [s].
+        pause_s: Silence in the middle of the answer [s].
+        fails: Whether there is no answer.
+    """
 
     tokens: int = 10
     claimed_tokens: int | None = 10
+    input_tokens: int = 5
     stall_s: float = 0.0
+    pause_s: float = 0.0
     fails: bool = False
 
 
@@ -46,10 +57,14 @@ class ScriptedBackend:
         if play.fails:
             raise BackendError("the script says so")
         await asyncio.sleep(play.stall_s)
-        for _ in range(play.tokens):
-            await asyncio.sleep(STEP_S)
+        for index in range(play.tokens):
+            await asyncio.sleep(STEP_S + play.pause_s * (index == play.tokens // 2))
             yield TokenChunk(tokens=None, text=" word")
-        usage = Usage(input_tokens=5, output_tokens=play.claimed_tokens, finish_reason="length")
+        usage = Usage(
+            input_tokens=play.input_tokens,
+            output_tokens=play.claimed_tokens,
+            finish_reason="length",
+        )
         yield TokenChunk(tokens=0, usage=usage)
 
     async def close(self) -> None:

@@ -99,6 +99,55 @@ def test_a_stalled_half_is_not_steady(engine: sa.Engine) -> None:
     assert point.performance != "valid"
 
 
+def test_a_stall_in_the_midst_of_answers_is_not_steady(engine: sa.Engine) -> None:
+    """A second of silence late in the window, as in an engine that swaps, is named as a stall."""
+    window = short(measure={"duration_s": 10.0})
+    raw, _ = scripted_run(
+        engine, window, lambda _, now_s: Play(pause_s=1.5 * (9.0 < now_s < 9.2)), concurrency=1
+    )
+    point, _, codes = judged(raw)
+    assert "not_steady" in codes
+    assert any("in the midst of an answer" in finding.message for finding in point.findings)
+
+
+def test_few_unlike_answers_are_steady(engine: sa.Engine) -> None:
+    """One user whose answers are of very unlike lengths: the halves differ, and by chance."""
+    window = short(measure={"duration_s": 40.0})
+    lengths = {number: 400 if number % 7 == 4 else 20 for number in range(1, 400)}
+
+    def script(number: int, _: float) -> Play:
+        return Play(tokens=lengths[number], claimed_tokens=lengths[number], stall_s=1.0)
+
+    raw, _ = scripted_run(engine, window, script, concurrency=1)
+    point, _, codes = judged(raw)
+    tokens = [part.output_tokens for part in point.facts.runs[0].parts]
+    assert not 1 / 1.2 < sum(tokens[:5]) / sum(tokens[5:]) < 1.2
+    assert "not_steady" not in codes
+
+
+def test_a_slower_second_half_is_not_steady(engine: sa.Engine) -> None:
+    """Answers that take half as long again from the middle of the window on."""
+    window = short(measure={"duration_s": 20.0})
+    raw, _ = scripted_run(engine, window, lambda _, now_s: Play(stall_s=0.05 * (now_s > 10.0)))
+    _, _, codes = judged(raw)
+    assert "not_steady" in codes
+
+
+def test_prompts_that_repeat_answers_are_not_too_long(engine: sa.Engine) -> None:
+    """What a second turn adds was not asked for in tokens; a first turn of another length was."""
+    workload = short(session={**FIXED, "turns": 2})
+    raw, _ = scripted_run(
+        engine, workload, lambda number, _: Play(input_tokens=(20, 5)[number % 2]), concurrency=1
+    )
+    assert "input_length_mismatch" not in judged(raw)[2]
+
+
+def test_first_prompts_of_another_length_are_named(engine: sa.Engine) -> None:
+    """Twenty tokens by the engine's count where five were asked for."""
+    raw, _ = scripted_run(engine, short(), lambda *_: Play(input_tokens=20))
+    assert "input_length_mismatch" in judged(raw)[2]
+
+
 @pytest.mark.parametrize("claimed", [-5, 0, 10**30, None])
 def test_impossible_token_counts_are_unknown(engine: sa.Engine, claimed: int | None) -> None:
     """A count below 1 for an answer with text, or beyond reason, is no count."""

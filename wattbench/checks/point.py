@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from wattbench.checks.calibration import calibration
 from wattbench.checks.devices import (
     contention,
@@ -24,14 +22,13 @@ from wattbench.checks.devices import (
 from wattbench.checks.finding import finding
 from wattbench.checks.meters import check_meters
 from wattbench.checks.power import alias, ignores_load, replayed, two_paths
+from wattbench.checks.steadiness import steadiness
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
 from wattbench.core.result import Finding, Scope, Severity, Verdict
 from wattbench.core.run import RawRun
 from wattbench.metrics import (
     QUANTILES,
     PointFacts,
-    RunFacts,
-    pooled,
     power_limit_watts,
 )
 from wattbench.stats import needed_for_quantile
@@ -40,8 +37,6 @@ MIN_WINDOW_S = 10.0
 """Shortest window whose energy is taken at face value [s]."""
 EDGE_FRACTION = 0.005
 """Error at the window's edges that is tolerated, relative to its energy."""
-STEADY_FRACTION = 0.2
-"""Difference between the halves of a window from which load counts as not steady."""
 FAILED_FRACTION = 0.05
 """Share of failed requests from which latency means nothing: the failures are the slow ones."""
 OVERLOAD_FRACTION = 0.05
@@ -144,12 +139,13 @@ def _prompt_lengths(point: PointFacts) -> Iterator[Finding]:
         (r.input_tokens, r.request.synthetic_input_tokens)
         for run in point.runs
         for r in run.measured
-        if r.input_tokens is not None and all(m.text is None for m in r.request.messages)
+        # A later turn repeats answers, and text that was given has no length that was asked for.
+        if r.request.turn_index == 0 and r.input_tokens and r.request.synthetic_input_tokens
     ]
     if not asked:
         return
     counted, wanted = (sum(each) for each in zip(*asked, strict=True))
-    if wanted and abs(counted / wanted - 1) > PROMPT_FRACTION:
+    if abs(counted / wanted - 1) > PROMPT_FRACTION:
         message = (
             f"Prompts have {counted / len(asked):.0f} tokens on average by the server's count, and "
             f"the workload demands {wanted / len(asked):.0f}; it may cut them, or its template "
@@ -183,30 +179,6 @@ def _slo_missed(point: PointFacts) -> Iterator[Finding]:
         )
         message = f"The service level is not met: {shown}."
         yield finding("slo_missed", "info", "performance", message)
-
-
-def _steadiness(point: PointFacts) -> Iterator[Finding]:
-    """``not_steady``: throughput drifts within the window."""
-    halves = [_half_ratio(run) for run in point.runs if run.parts]
-    drifts = [ratio for ratio in halves if ratio is not None]
-    worst = max(drifts, key=lambda ratio: abs(np.log(ratio)), default=1.0)
-    if abs(np.log(worst)) > np.log1p(STEADY_FRACTION):
-        times = f"{worst:.2f} times" if 1e-3 < worst < 1e3 else "all or none of"
-        message = (
-            f"The second half of a window gave {times} the tokens of the first; load or engine "
-            f"had not settled, or it stalled. Lengthen the warm-up or the window."
-        )
-        yield finding("not_steady", "warning", "both", message)
-
-
-def _half_ratio(run: RunFacts) -> float | None:
-    middle = len(run.parts) // 2
-    first, second = (
-        pooled(part).output_tokens for part in (run.parts[:middle], run.parts[middle:])
-    )
-    if not first and not second:
-        return None
-    return second / first if first and second else (np.inf if second else 1e-9)
 
 
 def _overload(point: PointFacts) -> Iterator[Finding]:
@@ -358,7 +330,7 @@ CHECKS: tuple[Check, ...] = (
     _prompt_lengths,
     _percentiles,
     _slo_missed,
-    _steadiness,
+    steadiness,
     _overload,
     _client,
     _client_bound,
