@@ -91,21 +91,6 @@ def spread_of(values: Sequence[float]) -> Spread | None:
     return Spread(scale=scale, degrees=len(values) - 1)
 
 
-def means_differ(samples: tuple[FloatArray, FloatArray]) -> bool:
-    """Whether two samples have unlike means, at 95 %.
-
-    By Welch's t on the fewest degrees of freedom that it can have: a true equality is called a
-    difference in less than 5 % of cases.
-
-    Args:
-        samples: Each of shape (n,), two values at least.
-    """
-    first, second = samples
-    variance = np.var(first, ddof=1) / len(first) + np.var(second, ddof=1) / len(second)
-    limit = float(stdtrit(min(len(first), len(second)) - 1, (1 + CONFIDENCE) / 2))
-    return bool(abs(np.mean(first) - np.mean(second)) > limit * np.sqrt(variance))
-
-
 def combined_interval(
     value: float,
     *,

@@ -28,7 +28,7 @@ def write_models() -> None:
         write_demo_model(GGUF, "f16", shape)
     if not (FOLDER / "config.json").exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        _write_tokenizer(FOLDER)
+        _write_tokenizer(FOLDER, shape)
         _write_config(FOLDER, shape)
 
 
@@ -39,7 +39,7 @@ def write_weights() -> None:
         subprocess.run([python, "-c", _WEIGHTS, FOLDER], check=True, capture_output=True)
 
 
-def _write_tokenizer(folder: Path) -> None:
+def _write_tokenizer(folder: Path, shape: DemoShape) -> None:
     import gguf
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -62,7 +62,7 @@ def _write_tokenizer(folder: Path) -> None:
         "bos_token": "<s>",
         "eos_token": "</s>",
         "pad_token": "</s>",
-        "model_max_length": 2048,
+        "model_max_length": shape.context,
         "chat_template": _TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")

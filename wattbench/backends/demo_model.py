@@ -51,7 +51,7 @@ class DemoShape:
     kv_heads: int = 4
     feed_forward: int = 1536
     vocabulary: int = 8000
-    context: int = 2048
+    context: int = 32768
 
     def matrices(self) -> Iterator[tuple[str, int, int]]:
         """Name, rows and columns of every weight matrix, in the order of the file."""
