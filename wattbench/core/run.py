@@ -160,8 +160,37 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedFigure:
+    """A figure that another tool states about a run; wattbench did not compute it.
+
+    Attributes:
+        metric: What it is, by this project's name, which ends in the unit: ``ttft_s``,
+            ``output_tokens_per_s``, ``output_tokens_count``, ``energy_joules``, ``duration_s``.
+        statistic: ``total`` for a figure of the whole run; else ``mean``, ``sd``, ``min``,
+            ``max``, or a percentile such as ``p50`` or ``p99.9``.
+        value: In that unit.
+        field: Where it stood in the file.
+    """
+
+    metric: str
+    statistic: str
+    value: float
+    field: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RawRun:
-    """A run as it lies in the store: facts only."""
+    """A run as it lies in the store: facts only.
+
+    Attributes:
+        record: What was to be run.
+        status: How it ended.
+        error_text: Why, if it did not end well.
+        requests: What was asked and answered.
+        traces: Samples of the meters.
+        events: What else happened.
+        reported: Figures that another tool states; only of an imported run.
+    """
 
     record: RunRecord
     status: RunStatus
@@ -169,6 +198,7 @@ class RawRun:
     requests: tuple[RequestResult, ...]
     traces: tuple[Trace, ...]
     events: tuple[Event, ...]
+    reported: tuple[ReportedFigure, ...] = ()
 
     def event_time_s(self, kind: str) -> float | None:
         """Time of the first event of a kind [s, run clock], None if there is none."""

@@ -1,0 +1,101 @@
+"""Result files of other tools in: told apart by their content, read into measurements.
+
+A format is a module with a ``NAME``, ``sniff`` (a layout, or None if a file is not its own) and
+``read`` (measurements from all of its files in one folder). Adding one costs a module and its
+place in ``READERS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from wattbench.core.errors import UsageError, did_you_mean
+from wattbench.interchange.results import vllm
+from wattbench.interchange.results.document import BadDocument, Document, open_document
+from wattbench.interchange.results.glance import Glance, glance_at
+from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
+
+READERS: tuple[ModuleType, ...] = (vllm,)
+FORMATS: tuple[str, ...] = tuple(reader.NAME for reader in READERS)
+
+__all__ = [
+    "FORMATS",
+    "BadDocument",
+    "Clock",
+    "Document",
+    "Fate",
+    "Measurement",
+    "Note",
+    "Read",
+    "find_results",
+    "read_results",
+]
+
+Read = tuple[tuple[Document, ...], str, list[Measurement] | BadDocument]
+"""Files that belong together, the name of their format (empty if unknown), and what they say."""
+
+
+def find_results(paths: Sequence[Path]) -> list[Path]:
+    """Every file of the paths; of a folder all files in it and below, hidden ones left out.
+
+    Raises:
+        UsageError: If there is nothing at a path.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.is_file())
+            files += [p for p in inside if not any(part.startswith(".") for part in p.parts)]
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UsageError(f"there is no file or folder {path}")
+    return list(dict.fromkeys(files))
+
+
+def read_results(paths: Sequence[Path], wanted: str = "auto") -> Iterator[Read]:
+    """What files say, those of one tool in one folder together; a bad file costs only its own.
+
+    Args:
+        paths: Files.
+        wanted: A format by name, or ``auto`` to tell it from the content.
+
+    Raises:
+        UsageError: If there is no such format.
+    """
+    if wanted != "auto" and wanted not in FORMATS:
+        known = ", ".join(["auto", *FORMATS])
+        raise UsageError(
+            f"there is no format {wanted!r}{did_you_mean(wanted, FORMATS)}; one of {known}"
+        )
+    groups: dict[tuple[str, Path], list[Glance]] = {}
+    for path in paths:
+        try:
+            document = open_document(path)
+            glance = glance_at(document)
+            reader = _reader(glance, wanted)
+        except BadDocument as error:
+            yield (), "", error
+            continue
+        groups.setdefault((reader.NAME, path.parent), []).append(glance)
+    for (name, _), glances in groups.items():
+        documents = tuple(glance.document for glance in glances)
+        reader = next(r for r in READERS if name == r.NAME)
+        try:
+            yield documents, name, list(reader.read(glances))
+        except BadDocument as error:
+            yield documents, name, error
+
+
+def _reader(glance: Glance, wanted: str) -> ModuleType:
+    for reader in READERS:
+        if wanted in ("auto", reader.NAME) and reader.sniff(glance) is not None:
+            return reader
+    keys = ", ".join(sorted(glance.keys)[:6]) or "none"
+    asked = "any known tool" if wanted == "auto" else wanted
+    raise BadDocument(
+        f"{glance.document.path}: not a result of {asked} (its keys: {keys}); --format takes "
+        f"{', '.join(FORMATS)}, and --map a file of your own that says where things are"
+    )

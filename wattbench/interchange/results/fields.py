@@ -1,0 +1,192 @@
+"""Fields of another tool's document: each read by its type, and each accounted for.
+
+What was taken, converted or refused is noted as it is read; what nobody asked for is noted as
+kept. Unknown is None: a field that is absent, null or empty never becomes zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wattbench.core.run import ReportedFigure
+from wattbench.interchange.results.document import BadDocument
+from wattbench.interchange.results.measurement import Fate, Note
+
+MAX_COUNT = 10**15
+"""No count of tokens or requests is larger."""
+MAX_NOTES_EACH = 200
+
+
+class Fields:
+    """A JSON object of a result file.
+
+    Args:
+        place: File, and line or index in it, for messages.
+        values: The object.
+        parent: The object that it lies in, which keeps figures and notes of both.
+        prefix: Path of the object in the document.
+    """
+
+    def __init__(
+        self, place: str, values: Any, *, parent: Fields | None = None, prefix: str = ""
+    ) -> None:
+        if not isinstance(values, Mapping):
+            what = type(values).__name__
+            raise BadDocument(f"{place}: {prefix or 'the document'} is a {what}, not an object")
+        self.place, self._values, self._prefix = place, values, prefix
+        self._seen: set[str] = set()
+        self._children: list[Fields] = []
+        self._reported: list[ReportedFigure] = [] if parent is None else parent._reported
+        self._notes: list[Note] = [] if parent is None else parent._notes
+        if parent is not None:
+            parent._children.append(self)
+
+    def __contains__(self, name: str) -> bool:
+        return self._values.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def raw(self, name: str) -> Any:
+        """A value as it stands, None if absent."""
+        self._seen.add(name)
+        return self._values.get(name)
+
+    def number(self, name: str) -> float | None:
+        """A finite number; None if absent or null.
+
+        Raises:
+            BadDocument: If there is something else.
+        """
+        value = self.raw(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.bad(name, value, "not a number")
+        if not math.isfinite(float(value)):
+            raise self.bad(name, value, "not a finite number")
+        return float(value)
+
+    def count(self, name: str) -> int | None:
+        """A whole number from 0; None if absent or null.
+
+        Raises:
+            BadDocument: If there is something else.
+        """
+        value = self.number(name)
+        if value is None:
+            return None
+        if value < 0 or value != int(value) or value > MAX_COUNT:
+            raise self.bad(name, value, "not a count")
+        return int(value)
+
+    def text(self, name: str) -> str | None:
+        """A text that is not empty; None if absent, null or empty.
+
+        Raises:
+            BadDocument: If there is something else.
+        """
+        value = self.raw(name)
+        if value is not None and not isinstance(value, str):
+            raise self.bad(name, value, "not a text")
+        return value or None
+
+    def items(self, name: str) -> list[Any] | None:
+        """A list; None if absent or null.
+
+        Raises:
+            BadDocument: If there is something else.
+        """
+        value = self.raw(name)
+        if value is not None and not isinstance(value, list):
+            raise self.bad(name, value, "not a list")
+        return value
+
+    def numbers(self, name: str) -> list[float] | None:
+        """A list of finite numbers; None if absent or null.
+
+        Raises:
+            BadDocument: If there is something else.
+        """
+        values = self.items(name)
+        for value in values or ():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise self.bad(name, value, "not a number")
+            if not math.isfinite(float(value)):
+                raise self.bad(name, value, "not a finite number")
+        return None if values is None else [float(value) for value in values]
+
+    def nested(self, name: str) -> Fields | None:
+        """An object inside this one; None if absent or null."""
+        value = self.raw(name)
+        if value is None:
+            return None
+        return Fields(self.place, value, parent=self, prefix=self._path(name))
+
+    def report(
+        self,
+        name: str,
+        metric: str,
+        statistic: str = "total",
+        *,
+        scale_ratio: float = 1.0,
+        why: str = "",
+    ) -> float | None:
+        """Take a number as a figure that the tool reports, in this project's unit.
+
+        Args:
+            name: The field.
+            metric: What it is here.
+            statistic: Which statistic of it.
+            scale_ratio: This project's unit over the file's.
+            why: What was converted; the scale is said where it is not 1.
+
+        Returns:
+            The value in this project's unit; None if absent.
+        """
+        value = self.number(name)
+        if value is None:
+            return None
+        self.note(
+            "converted" if scale_ratio != 1.0 or why else "taken", name, why or _scaled(scale_ratio)
+        )
+        figure = ReportedFigure(
+            metric=metric, statistic=statistic, value=value * scale_ratio, field=self._path(name)
+        )
+        self._reported.append(figure)
+        return figure.value
+
+    def note(self, fate: Fate, name: str, why: str = "") -> None:
+        """Say what became of a field."""
+        self._seen.add(name)
+        self._notes.append(Note(fate=fate, field=self._path(name), why=why))
+
+    def bad(self, name: str, value: object, what: str) -> BadDocument:
+        """The error of a value that cannot be meant."""
+        shown = repr(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "…"
+        return BadDocument(f"{self.place}: {self._path(name)} is {shown}, {what}")
+
+    @property
+    def reported(self) -> tuple[ReportedFigure, ...]:
+        """Figures taken so far, of the whole document."""
+        return tuple(self._reported)
+
+    def notes(self) -> tuple[Note, ...]:
+        """What became of every field, of the whole document; call it last."""
+        kept = [Note(fate="kept", field=name) for name in self._unseen()]
+        return (*self._notes, *kept[:MAX_NOTES_EACH])
+
+    def _unseen(self) -> Iterator[str]:
+        yield from (self._path(name) for name in self._values if name not in self._seen)
+        for child in self._children:
+            yield from child._unseen()
+
+    def _path(self, name: str) -> str:
+        return f"{self._prefix}.{name}" if self._prefix else name
+
+
+def _scaled(scale_ratio: float) -> str:
+    return "" if scale_ratio == 1.0 else f"times {scale_ratio:g}"
