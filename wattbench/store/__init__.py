@@ -9,18 +9,23 @@ from wattbench.store.calibrations import (
     save_calibration,
 )
 from wattbench.store.database import check_place, connect, database_url, show_url
+from wattbench.store.imports import KeptDocument, add_imported, document_content, has_run
 from wattbench.store.reader import RunSummary, load_run, select_runs
 from wattbench.store.writer import StoreWriter, add_traces, remove_domain
 
 __all__ = [
     "URL",
+    "KeptDocument",
     "RunSummary",
     "StoreWriter",
     "StoredCalibration",
+    "add_imported",
     "add_traces",
     "check_place",
     "connect",
     "database_url",
+    "document_content",
+    "has_run",
     "list_calibrations",
     "load_calibration",
     "load_run",

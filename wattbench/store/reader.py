@@ -20,7 +20,15 @@ from sqlalchemy.engine import RowMapping
 from wattbench.core.energy import EnergyDomain, FloatArray, Trace, trace_of
 from wattbench.core.errors import StoreError, UsageError
 from wattbench.core.load import InferenceRequest, Message, RequestResult
-from wattbench.core.run import EngineInfo, Event, Mode, RawRun, RunRecord, RunStatus
+from wattbench.core.run import (
+    EngineInfo,
+    Event,
+    Mode,
+    RawRun,
+    ReportedFigure,
+    RunRecord,
+    RunStatus,
+)
 from wattbench.store import schema
 from wattbench.store.codec import unpack
 from wattbench.store.database import explain
@@ -194,6 +202,9 @@ def load_run(engine: sa.Engine, run_id: str) -> RawRun:
         events = connection.execute(
             _of(schema.events, run_id).order_by(schema.events.c.event_id)
         ).mappings()
+        reported = connection.execute(
+            _of(schema.reported, run_id).order_by(schema.reported.c.reported_id)
+        ).mappings()
         return RawRun(
             record=_record(row),
             status=_status(row),
@@ -202,6 +213,12 @@ def load_run(engine: sa.Engine, run_id: str) -> RawRun:
             traces=tuple(_traces(connection, run_id)),
             events=tuple(
                 Event(kind=e["kind"], time_s=e["time_s"], detail=e["detail"]) for e in events
+            ),
+            reported=tuple(
+                ReportedFigure(
+                    metric=r["metric"], statistic=r["statistic"], value=r["value"], field=r["field"]
+                )
+                for r in reported
             ),
         )
 

@@ -136,6 +136,27 @@ calibrations = sa.Table(
     sa.Column("fit", sa.JSON, nullable=False),
 )
 
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("sha256", sa.String(64), primary_key=True),
+    sa.Column("file_name", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("content", sa.LargeBinary),
+)
+"""Files that runs were imported from; the content, packed by zlib, unless it is too large."""
+
+reported = sa.Table(
+    "reported",
+    metadata,
+    sa.Column("reported_id", sa.Integer, primary_key=True, autoincrement=True),
+    _run_id(primary=False),
+    sa.Column("metric", sa.Text, nullable=False),
+    sa.Column("statistic", sa.String(16), nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("field", sa.Text, nullable=False),
+)
+
 events = sa.Table(
     "events",
     metadata,

@@ -6,16 +6,12 @@ The thread keeps disk waits out of the event loop that stamps tokens. What a cal
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import psutil
 import sqlalchemy as sa
 
 from wattbench.core.energy import EnergyDomain, FloatArray, PowerTrace, Trace
@@ -23,7 +19,7 @@ from wattbench.core.errors import StoreError
 from wattbench.core.load import RequestResult
 from wattbench.core.run import Event, RunRecord, RunStatus
 from wattbench.store import schema
-from wattbench.store.codec import TIMES, VALUES, pack_times, pack_values
+from wattbench.store.rows import block_row, domain_row, event_row, request_row, run_row
 
 COMMIT_PERIOD_S = 0.5
 COMMIT_ROWS = 1000
@@ -32,16 +28,6 @@ QUEUE_ROWS = 20_000
 
 Rows = list[tuple[sa.Table, Mapping[str, Any]]]
 _Job = Callable[[], Rows]
-
-
-def writer_identity() -> dict[str, Any]:
-    """Who is writing, so that a reader can tell a dead writer from a living one."""
-    process = psutil.Process()
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started_unix_s": process.create_time(),
-    }
 
 
 class StoreWriter:
@@ -68,17 +54,17 @@ class StoreWriter:
         Raises:
             StoreError: If it could not be written.
         """
-        row = _run_row(record)
+        row = run_row(record)
         self._put(lambda: [(schema.runs, row)])
         self._flush()
 
     def request(self, run_id: str, result: RequestResult) -> None:
         """Keep one finished request."""
-        self._put(lambda: [(schema.requests, _request_row(run_id, result))])
+        self._put(lambda: [(schema.requests, request_row(run_id, result))])
 
     def domain(self, run_id: str, domain: EnergyDomain) -> None:
         """Keep the description of a domain."""
-        row = _domain_row(run_id, domain)
+        row = domain_row(run_id, domain)
         self._put(lambda: [(schema.domains, row)])
 
     def samples(self, run_id: str, domain: str, time_s: FloatArray, value: FloatArray) -> None:
@@ -87,7 +73,7 @@ class StoreWriter:
 
     def event(self, run_id: str, event: Event) -> None:
         """Keep an event."""
-        row = _event_row(run_id, event)
+        row = event_row(run_id, event)
         self._put(lambda: [(schema.events, row)])
 
     def finish(self, run_id: str, status: RunStatus, error_text: str | None) -> None:
@@ -126,7 +112,7 @@ class StoreWriter:
     ) -> dict[str, Any]:
         index = self._blocks.get((run_id, domain), 0)
         self._blocks[run_id, domain] = index + 1
-        return _block_row(run_id, domain, index, time_s, value)
+        return block_row(run_id, domain, index, time_s, value)
 
     def _write(self) -> None:
         """The thread: gather rows, commit them, wake whoever waits for it."""
@@ -185,11 +171,11 @@ def add_traces(
             for trace in traces:
                 name = trace.domain.name
                 value = trace.power_watts if isinstance(trace, PowerTrace) else trace.energy_joules
-                block = _block_row(run_id, name, 0, trace.time_s, value)
-                connection.execute(sa.insert(schema.domains), _domain_row(run_id, trace.domain))
+                block = block_row(run_id, name, 0, trace.time_s, value)
+                connection.execute(sa.insert(schema.domains), domain_row(run_id, trace.domain))
                 connection.execute(sa.insert(schema.trace_blocks), block)
             for event in events:
-                connection.execute(sa.insert(schema.events), _event_row(run_id, event))
+                connection.execute(sa.insert(schema.events), event_row(run_id, event))
     except sa.exc.IntegrityError as error:
         names = ", ".join(trace.domain.name for trace in traces)
         raise StoreError(f"run {run_id} has one of the domains {names} already") from error
@@ -208,42 +194,9 @@ def remove_domain(engine: sa.Engine, run_id: str, name: str, event: Event) -> No
             for table in (schema.trace_blocks, schema.domains):
                 of_run = sa.and_(table.c.run_id == run_id, table.c.domain == name)
                 connection.execute(sa.delete(table).where(of_run))
-            connection.execute(sa.insert(schema.events), _event_row(run_id, event))
+            connection.execute(sa.insert(schema.events), event_row(run_id, event))
     except sa.exc.SQLAlchemyError as error:
         raise store_error(error) from error
-
-
-def _domain_row(run_id: str, domain: EnergyDomain) -> dict[str, Any]:
-    row = dataclasses.asdict(domain) | {"run_id": run_id, "domain": domain.name}
-    row["devices"] = list(domain.devices)
-    del row["name"]
-    return row
-
-
-def _event_row(run_id: str, event: Event) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "kind": event.kind,
-        "time_s": event.time_s,
-        "detail": dict(event.detail),
-    }
-
-
-def _block_row(
-    run_id: str, domain: str, index: int, time_s: FloatArray, value: FloatArray
-) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "domain": domain,
-        "block_index": index,
-        "sample_count": len(time_s),
-        "start_s": float(time_s[0]),
-        "end_s": float(time_s[-1]),
-        "time_codec": TIMES,
-        "time_s": pack_times(time_s),
-        "value_codec": VALUES,
-        "value": pack_values(value),
-    }
 
 
 def store_error(error: Exception) -> StoreError:
@@ -252,50 +205,3 @@ def store_error(error: Exception) -> StoreError:
     return StoreError(
         f"the database cannot be written any more ({cause}); what was acknowledged before is kept"
     )
-
-
-def _run_row(record: RunRecord) -> dict[str, Any]:
-    row = dataclasses.asdict(record)
-    row["engine"]["process_ids"] = list(record.engine.process_ids)
-    return row | {
-        "status": "running",
-        "meters": [dict(meter) for meter in record.meters],
-        "devices": None if record.devices is None else list(record.devices),
-        "roles": {role: list(devices) for role, devices in record.roles.items()},
-        "workload_name": record.workload.get("name"),
-        "backend_name": record.backend.get("name"),
-        "hardware_name": record.hardware.get("name"),
-        "writer": writer_identity(),
-    }
-
-
-def _request_row(run_id: str, result: RequestResult) -> dict[str, Any]:
-    request = result.request
-    return {
-        "run_id": run_id,
-        "request_index": request.index,
-        "session_index": request.session_index,
-        "turn_index": request.turn_index,
-        "phase": result.phase,
-        "requested_input_tokens": request.synthetic_input_tokens,
-        "requested_output_tokens": request.max_output_tokens,
-        "ignore_eos": request.ignore_eos,
-        "seed": request.seed,
-        "queued_s": result.queued_s,
-        "sent_s": result.sent_s,
-        "end_s": result.end_s,
-        "input_tokens": result.input_tokens,
-        "output_tokens": result.output_tokens,
-        "cached_tokens": result.cached_tokens,
-        "reasoning_tokens": result.reasoning_tokens,
-        "tokens_source": result.tokens_source,
-        "output_bytes": result.output_bytes,
-        "finish_reason": result.finish_reason,
-        "error_class": result.error_class,
-        "error_text": result.error_text,
-        "chunk_count": len(result.chunk_s),
-        "time_codec": TIMES,
-        "chunk_s": pack_times(result.chunk_s),
-        "value_codec": VALUES,
-        "chunk_tokens": pack_values(result.chunk_tokens),
-    }

@@ -1,0 +1,135 @@
+"""Runs that were imported from files: whole and in one transaction, or not at all."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from wattbench.core.errors import StoreError
+from wattbench.core.load import RequestResult
+from wattbench.core.run import Event, ReportedFigure, RunRecord
+from wattbench.store import schema
+from wattbench.store.reader import reading
+from wattbench.store.rows import event_row, request_row, run_row
+from wattbench.store.writer import store_error
+
+MAX_KEPT_BYTES = 64 * 1024**2
+"""A file that is larger is known by its hash alone [B]."""
+ROWS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptDocument:
+    """A file that runs are imported from.
+
+    Attributes:
+        path: Where it lies.
+        sha256: Hash of its bytes.
+        size_bytes: Their number.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+def add_imported(
+    engine: sa.Engine,
+    record: RunRecord,
+    requests: Iterable[RequestResult],
+    events: Sequence[Event],
+    reported: Sequence[ReportedFigure],
+    documents: Sequence[KeptDocument],
+) -> bool:
+    """Add a run that another tool carried out; an error of any kind leaves the store as it was.
+
+    Args:
+        engine: An open database.
+        record: The run; its id follows from the content of the files.
+        requests: Its requests, taken one after the other.
+        events: Its events.
+        reported: Figures that the tool states.
+        documents: The files; kept with the run.
+
+    Returns:
+        False if the run is there already; nothing is done then.
+
+    Raises:
+        StoreError: If the database cannot be written.
+    """
+    run_id = record.run_id
+    if has_run(engine, run_id):
+        return False
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.insert(schema.runs), run_row(record) | {"status": "completed"})
+            for document in documents:
+                _keep(connection, document)
+            rows = (request_row(run_id, result) for result in requests)
+            while block := list(islice(rows, ROWS_AT_ONCE)):
+                connection.execute(sa.insert(schema.requests), block)
+            for event in events:
+                connection.execute(sa.insert(schema.events), event_row(run_id, event))
+            for figure in reported:
+                connection.execute(sa.insert(schema.reported), reported_row(run_id, figure))
+    except (sa.exc.SQLAlchemyError, OverflowError) as error:
+        raise store_error(error) from error
+    return True
+
+
+def has_run(engine: sa.Engine, run_id: str) -> bool:
+    """Whether a run of that id is there.
+
+    Raises:
+        StoreError: If the database cannot be read.
+    """
+    query = sa.select(schema.runs.c.run_id).where(schema.runs.c.run_id == run_id)
+    with reading(engine) as connection:
+        return connection.execute(query).first() is not None
+
+
+def document_content(engine: sa.Engine, sha256: str) -> bytes:
+    """The bytes of a file that a run was imported from.
+
+    Raises:
+        StoreError: If it is not kept.
+    """
+    query = sa.select(schema.documents.c.content).where(schema.documents.c.sha256 == sha256)
+    with reading(engine) as connection:
+        packed = connection.scalar(query)
+    if packed is None:
+        raise StoreError(f"the file with hash {sha256[:12]}… is not kept in this database")
+    return zlib.decompress(packed)
+
+
+def _keep(connection: sa.Connection, document: KeptDocument) -> None:
+    table = schema.documents
+    known = sa.select(table.c.sha256).where(table.c.sha256 == document.sha256)
+    if connection.execute(known).first() is not None:
+        return
+    content = None
+    if document.size_bytes <= MAX_KEPT_BYTES:
+        content = zlib.compress(document.path.read_bytes())
+    row = {
+        "sha256": document.sha256,
+        "file_name": document.path.name,
+        "size_bytes": document.size_bytes,
+        "content": content,
+    }
+    connection.execute(sa.insert(table), row)
+
+
+def reported_row(run_id: str, figure: ReportedFigure) -> dict[str, str | float]:
+    """A figure as a row of its table."""
+    return {
+        "run_id": run_id,
+        "metric": figure.metric,
+        "statistic": figure.statistic,
+        "value": figure.value,
+        "field": figure.field,
+    }
