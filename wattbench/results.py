@@ -115,6 +115,9 @@ def _point(point: PointResult) -> dict[str, Any]:
         "tokens": _tokens(facts),
         "requests": _requests(facts),
         "server": _server(facts),
+        "reported": [
+            dataclasses.asdict(figure) for run in facts.runs for figure in run.raw.reported
+        ],
         "quality": {"value": None, "reason": "no_quality_task"},
         "findings": [
             {"code": f.code, "severity": f.severity, "scope": f.scope, "message": f.message}
@@ -207,9 +210,15 @@ def _server(facts: PointFacts) -> dict[str, Any] | None:
     return dataclasses.asdict(means) if means else None
 
 
+def _reported(facts: PointFacts, metric: str) -> int:
+    """A count that another tool reports of the point's runs; 0 where none does."""
+    figures = [r for run in facts.runs for r in run.raw.reported if r.metric == metric]
+    return int(sum(figure.value for figure in figures))
+
+
 def _requests(facts: PointFacts) -> dict[str, Any]:
     measured = [r for run in facts.runs for r in run.raw.requests if r.phase == "measured"]
     return {
-        "completed": sum(r.succeeded for r in measured),
-        "failed": sum(not r.succeeded for r in measured),
+        "completed": sum(r.succeeded for r in measured) or _reported(facts, "completed_count"),
+        "failed": sum(not r.succeeded for r in measured) or _reported(facts, "failed_count"),
     }

@@ -20,6 +20,7 @@ from wattbench.checks.devices import (
     unproven,
 )
 from wattbench.checks.finding import finding
+from wattbench.checks.imported import reported, reported_energy
 from wattbench.checks.meters import check_meters
 from wattbench.checks.power import alias, ignores_load, replayed, two_paths
 from wattbench.checks.steadiness import steadiness
@@ -88,7 +89,7 @@ def _unfinished(point: PointFacts) -> Iterator[Finding]:
 
 def _nothing_measured(point: PointFacts) -> Iterator[Finding]:
     """``nothing_measured``: no answer arrived in the measured phase."""
-    if not any(run.measured for run in point.runs):
+    if not any(run.measured or run.raw.reported for run in point.runs):
         message = "No request of the measured phase was answered."
         yield finding("nothing_measured", "error", "both", message)
 
@@ -324,6 +325,8 @@ def _no_idle(point: PointFacts) -> Iterator[Finding]:
 CHECKS: tuple[Check, ...] = (
     _unfinished,
     _nothing_measured,
+    reported,
+    reported_energy,
     _failures,
     _tokens_missing,
     _lengths,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import sys
 
 import click
@@ -18,6 +19,7 @@ COMMANDS = {
     "compare": "Is the difference between two stored results real? Gates for CI.",
     "energy": "Joules of a window from a log of power or of an energy counter.",
     "check": "May the numbers of a stored run be trusted? Verdicts and findings from raw samples.",
+    "import": "Result files of other load generators into the store, in one meaning.",
     "attach": "Add the log of another meter to stored runs, on their clock.",
     "calibrate": "Fit a wall meter to the meters of the devices, over stored runs.",
     "detach": "Take an attached log out of a stored run again.",
@@ -41,7 +43,9 @@ class LazyGroup(click.Group):
         """Import one command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"wattbench.cli.{cmd_name}")
+        # A module that is named by a word of the language could not be imported elsewhere.
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        module = importlib.import_module(f"wattbench.cli.{name}")
         command: click.Command = module.command
         return command
 

@@ -19,6 +19,7 @@ from wattbench.metrics.domains import (
     pooled_energy,
     role_energies,
 )
+from wattbench.metrics.reported import or_reported
 from wattbench.metrics.run import RunFacts
 from wattbench.metrics.table import (
     INTERACTIVITY,
@@ -95,6 +96,12 @@ def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
         name: {label: quantile(found, share) for label, share in QUANTILES.items()}
         for name, found in values.items()
     }
+    if len(runs) == 1 and runs[0].raw.reported:
+        metrics = {name: or_reported(one, runs[0].raw, name) for name, one in metrics.items()}
+        latencies = {
+            name: {label: or_reported(one, runs[0].raw, name, label) for label, one in each.items()}
+            for name, each in latencies.items()
+        }
     whole = [run.whole for run in with_window if run.whole is not None]
     return PointFacts(
         runs=tuple(runs),

@@ -35,6 +35,7 @@ from wattbench.metrics.domain_energy import (
     measured_energy,
     with_derived,
 )
+from wattbench.metrics.reported import reported_domain, reported_totals, with_energy
 from wattbench.metrics.table import meets
 from wattbench.metrics.window import RequestLog, Totals, Window
 
@@ -79,6 +80,9 @@ def run_facts(raw: RawRun) -> RunFacts:
     window, whole_window = _steady_window(raw), _whole_window(raw)
     window = window or whole_window
     domains = with_derived(raw, [domain_energy(raw, trace, window) for trace in raw.traces])
+    reported = reported_domain(raw)
+    if reported is not None and not domains:
+        domains = (reported,)
     charged = charged_domains(raw, domains)
     objectives = stored_objectives(raw.record.workload.get("slo"))
     good = [meets(request, objectives) for request in raw.requests] if objectives else None
@@ -201,15 +205,16 @@ def _charged_energy(
 def _totals(
     raw: RawRun, log: RequestLog, window: Window | None, charged: list[DomainEnergy]
 ) -> Totals | None:
-    if window is None:
-        return None
-    return log.totals(window.start_s, window.end_s, _charged_energy(raw, charged, window))
+    if window is None or not raw.requests:
+        return reported_totals(raw)
+    totals = log.totals(window.start_s, window.end_s, _charged_energy(raw, charged, window))
+    return with_energy(raw, totals)
 
 
 def _parts(
     raw: RawRun, log: RequestLog, window: Window | None, charged: list[DomainEnergy]
 ) -> tuple[Totals, ...]:
-    if window is None:
+    if window is None or not raw.requests:
         return ()
     energy = _charged_energy(raw, charged, window)
     edges = np.linspace(window.start_s, window.end_s, PARTS + 1).tolist()

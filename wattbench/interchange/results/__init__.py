@@ -16,20 +16,25 @@ from wattbench.interchange.results import vllm
 from wattbench.interchange.results.document import BadDocument, Document, open_document
 from wattbench.interchange.results.glance import Glance, glance_at
 from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
+from wattbench.interchange.results.runs import BACKEND, Alignment, ImportedRun, imported_runs
 
 READERS: tuple[ModuleType, ...] = (vllm,)
 FORMATS: tuple[str, ...] = tuple(reader.NAME for reader in READERS)
 
 __all__ = [
+    "BACKEND",
     "FORMATS",
+    "Alignment",
     "BadDocument",
     "Clock",
     "Document",
     "Fate",
+    "ImportedRun",
     "Measurement",
     "Note",
     "Read",
     "find_results",
+    "imported_runs",
     "read_results",
 ]
 

@@ -1,0 +1,141 @@
+"""``wattbench import``: vLLM's files, what hurts in files of any kind, and what the store keeps."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from result_files import imported, shown, vllm_details, vllm_result, write_json, write_lines
+
+from wattbench.cli.main import cli
+
+
+def test_totals_become_metrics_with_a_reason(tmp_path: Path) -> None:
+    """Milliseconds become seconds; what vLLM computed stands, without interval, and is doubted."""
+    path = write_json(tmp_path / "vllm.json", vllm_result())
+    found = imported(tmp_path / "db", path)["imports"][0]
+    assert (found["format"], found["error"]) == ("vllm-bench", None)
+    (run,) = found["runs"]
+    assert (run["layout"], run["alignment"], run["new"]) == ("aggregate", "unaligned", True)
+    assert {"fate": "converted", "field": "mean_ttft_ms", "why": "times 0.001"} in run["notes"]
+    assert {"fate": "kept", "field": "num_prompts", "why": ""} in run["notes"]
+    (point,) = shown(tmp_path / "db")
+    assert point["metrics"]["ttft_s"]["p50"]["value"] == pytest.approx(0.1)
+    assert point["metrics"]["ttft_s"]["p50"]["reason"] == "reported_without_interval"
+    assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(3.0)
+    assert point["metrics"]["energy_per_output_token_joules"]["value"] is None
+    assert point["verdict"] == {"performance": "doubtful", "energy": "invalid"}
+    assert point["requests"] == {"completed": 2, "failed": 0}
+
+
+def test_detail_becomes_requests(tmp_path: Path) -> None:
+    """TTFT, TPOT and E2E follow from the lists, on the monotonic clock of the host."""
+    path = write_json(tmp_path / "vllm.json", vllm_result() | vllm_details())
+    (run,) = imported(tmp_path / "db", path)["imports"][0]["runs"]
+    assert run["layout"] == "detailed"
+    assert run["has_requests"]
+    (point,) = shown(tmp_path / "db")
+    assert point["requests"] == {"completed": 2, "failed": 0}
+    assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(3.0)
+    assert point["window"]["duration_s"] == pytest.approx(2.0)
+
+
+def test_failed_requests_are_no_zeros(tmp_path: Path) -> None:
+    """A request that vLLM writes as TTFT 0 with a text is a failure, not a fast answer."""
+    details = vllm_details()
+    details["ttfts"][1], details["output_lens"][1], details["itls"][1] = 0.0, 0, []
+    details["errors"][1] = "HTTP 500"
+    path = write_json(tmp_path / "vllm.json", vllm_result(completed=1, failed=1) | details)
+    imported(tmp_path / "db", path)
+    (point,) = shown(tmp_path / "db")
+    assert point["requests"] == {"completed": 1, "failed": 1}
+    assert "requests_failed" in {finding["code"] for finding in point["findings"]}
+
+
+def test_an_empty_sample_is_unknown(tmp_path: Path) -> None:
+    """0 ms of no request at all is refused."""
+    empty = {name: 0.0 for name in vllm_result() if name.endswith("_ms")}
+    path = write_json(tmp_path / "v.json", vllm_result(completed=0, total_output_tokens=0, **empty))
+    (run,) = imported(tmp_path / "db", path)["imports"][0]["runs"]
+    assert "refused" in {n["fate"] for n in run["notes"] if n["field"] == "median_ttft_ms"}
+    (point,) = shown(tmp_path / "db")
+    assert point["metrics"]["ttft_s"]["p50"]["value"] is None
+
+
+def test_twice_is_once(tmp_path: Path) -> None:
+    """The same content under another name is the same run."""
+    first = write_json(tmp_path / "a" / "one.json", vllm_result())
+    second = write_json(tmp_path / "b" / "two.json", vllm_result())
+    assert imported(tmp_path / "db", first)["imports"][0]["runs"][0]["new"]
+    assert not imported(tmp_path / "db", second)["imports"][0]["runs"][0]["new"]
+    assert len(shown(tmp_path / "db", "backend=import")) == 1
+
+
+def test_one_object_per_line_and_packed(tmp_path: Path) -> None:
+    """``--append-result`` gives a run per line; gzip is unpacked on the way."""
+    path = write_lines(tmp_path / "v.jsonl", [vllm_result(max_concurrency=n) for n in (1, 4)])
+    packed = tmp_path / "v.jsonl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    found = imported(tmp_path / "db", packed)["imports"][0]
+    assert [run["operating_point"] for run in found["runs"]] == [
+        {"concurrency": 1},
+        {"concurrency": 4},
+    ]
+
+
+def test_dry_run_stores_nothing(tmp_path: Path) -> None:
+    """Everything is said and no database is made."""
+    path = write_json(tmp_path / "vllm.json", vllm_result())
+    assert imported(tmp_path / "db", path, "--dry-run")["imports"][0]["runs"]
+    assert not (tmp_path / "db").exists()
+
+
+HOSTILE = {
+    "cut off": json.dumps(vllm_result())[:-30].encode(),
+    "NaN": json.dumps(vllm_result(duration=float("nan"))).encode(),
+    "1e400": json.dumps(vllm_result()).replace("100.0", "1e400").encode(),
+    "nested": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "UTF-16": json.dumps(vllm_result()).encode("utf-16"),
+    "empty": b"",
+    "binary": bytes(range(256)) * 10,
+    "foreign": b'{"hello": "world"}',
+    "text": b"nothing to see\n",
+    "bomb": gzip.compress(b'{"a": "' + b"0" * 50_000_000 + b'"}'),
+    "half an archive": gzip.compress(json.dumps(vllm_result()).encode() * 50)[:-20],
+    "wrong type": json.dumps(vllm_result(duration="2")).encode(),
+    "negative count": json.dumps(vllm_result(completed=-1)).encode(),
+    "unlike lists": json.dumps(vllm_result() | vllm_details() | {"ttfts": [0.1]}).encode(),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_bad_file_costs_only_itself(tmp_path: Path, kind: str) -> None:
+    """One sentence that names the file; the good one beside it is imported."""
+    bad, good = tmp_path / "bad.json", write_json(tmp_path / "good" / "v.json", vllm_result())
+    bad.write_bytes(HOSTILE[kind])
+    found = imported(tmp_path / "db", bad, good, exit_code=1)
+    errors = [one["error"] for one in found["imports"] if one["error"]]
+    assert len(errors) == 1
+    assert str(bad) in errors[0]
+    assert len(errors[0]) < 600
+    assert len(shown(tmp_path / "db")) == 1
+
+
+def test_a_bad_file_alone_leaves_no_store(tmp_path: Path) -> None:
+    """No database is made for nothing."""
+    bad = tmp_path / "bad.json"
+    bad.write_bytes(HOSTILE["cut off"])
+    imported(tmp_path / "db", bad, exit_code=1)
+    assert not (tmp_path / "db").exists()
+
+
+def test_unknown_format_and_path(tmp_path: Path) -> None:
+    """Bad usage names the nearest format, and the place where nothing is."""
+    path = write_json(tmp_path / "vllm.json", vllm_result())
+    result = CliRunner().invoke(cli, ["import", str(path), "--format", "vllm-bnch"])
+    assert "vllm-bench" in str(result.exception)
+    result = CliRunner().invoke(cli, ["import", str(tmp_path / "nowhere")])
+    assert "nowhere" in str(result.exception)

@@ -1,0 +1,32 @@
+"""What must be said of a run that another tool carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wattbench.checks.finding import finding
+from wattbench.core.result import Finding
+from wattbench.metrics import PointFacts
+
+
+def reported(point: PointFacts) -> Iterator[Finding]:
+    """``reported_only``: figures of another tool, with no request behind them to be checked."""
+    for run in point.runs:
+        if run.raw.reported and not run.raw.requests:
+            tool = run.raw.record.backend.get("tool")
+            message = (
+                f"{tool} reports these figures, and its file has no single requests, so nothing "
+                f"of them can be checked. Let the tool write its details, or wrap it."
+            )
+            yield finding("reported_only", "warning", "performance", message)
+            return
+
+
+def reported_energy(point: PointFacts) -> Iterator[Finding]:
+    """``reported_energy``: a joule out of a file, with no samples behind it."""
+    if point.headline.kind == "reported" and point.headline.gross.value is not None:
+        message = (
+            f"The energy is what a file states ({point.headline.method}); no sample of power lies "
+            f"behind it. Give the tool's power log with --power-log, or wrap it."
+        )
+        yield finding("reported_energy", "warning", "energy", message)

@@ -1,0 +1,200 @@
+"""``wattbench import``: result files of other tools into the store, each figure in one meaning."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wattbench import __version__
+from wattbench.cli.options import database_option, json_option
+from wattbench.core.errors import WattbenchError
+from wattbench.hardware import load_profile
+from wattbench.interchange.results import (
+    FORMATS,
+    BadDocument,
+    Document,
+    ImportedRun,
+    find_results,
+    imported_runs,
+    read_results,
+)
+from wattbench.store import KeptDocument, add_imported, connect, database_url, show_url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What became of files that belong together."""
+
+    documents: tuple[Document, ...]
+    format: str
+    runs: tuple[ImportedRun, ...]
+    error: BadDocument | None
+
+
+@click.command(name="import")
+@click.argument("paths", metavar="PATH…", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "wanted",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help=f"Which tool wrote them: {', '.join(FORMATS)}; auto tells it from the content.",
+)
+@click.option(
+    "--hardware",
+    metavar="NAME",
+    help="Machine profile of the runs.  [default: what the files say]",
+)
+@click.option("--tag", help="A mark of your own.")
+@click.option("--dry-run", is_flag=True, help="Say what would be imported, and store nothing.")
+@database_option
+@json_option
+def command(
+    *,
+    paths: tuple[Path, ...],
+    dry_run: bool,
+    database: str | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Import result files of other load generators; a folder stands for all files in it.
+
+    Every run becomes a run of the store, by this project's names and units: what was converted
+    or refused is said. A joule out of a file is of kind `reported`. Importing twice is once. A
+    file that cannot be read costs only itself; the exit code is 1 then.
+
+    \b
+    Examples:
+      wattbench import results/vllm-*.json
+      wattbench import artifacts/ --hardware h100-sxm --dry-run
+    """  # noqa: D301 - click reads the backslash
+    outcomes = _outcomes(paths, **asked)
+    new = set() if dry_run else _stored(outcomes, database)
+    where = show_url(database_url(database))
+    if as_json:
+        click.echo(json.dumps(_json(outcomes, new, where, dry_run=dry_run), allow_nan=False))
+    else:
+        _print(outcomes, new, where, dry_run=dry_run)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if errors:
+        several = f"{len(errors)} files were not imported; " if len(errors) > 1 else ""
+        raise WattbenchError(f"{several}{errors[0]}")
+
+
+def _outcomes(
+    paths: Sequence[Path], *, wanted: str, hardware: str | None, tag: str | None
+) -> list[_Outcome]:
+    """Read everything, before anything is stored."""
+    profile = load_profile(hardware).model_dump(mode="json") if hardware else {}
+    outcomes = []
+    for documents, name, read in read_results(find_results(paths), wanted):
+        error = read if isinstance(read, BadDocument) else None
+        runs = imported_runs(
+            [] if isinstance(read, BadDocument) else read,
+            documents,
+            now_unix_s=time.time(),
+            hardware=profile,
+            environment={"wattbench": __version__},
+            tag=tag,
+        )
+        outcomes.append(_Outcome(documents=documents, format=name, runs=tuple(runs), error=error))
+    return outcomes
+
+
+def _stored(outcomes: Sequence[_Outcome], database: str | None) -> set[str]:
+    """Store the runs; the ids of those that were not there."""
+    runs = [(outcome, run) for outcome in outcomes for run in outcome.runs]
+    if not runs:
+        return set()
+    engine = connect(database_url(database), create=True)
+    try:
+        return {
+            run.record.run_id
+            for outcome, run in runs
+            if add_imported(
+                engine, run.record, run.requests(), run.events, run.reported, _kept(outcome)
+            )
+        }
+    finally:
+        engine.dispose()
+
+
+def _kept(outcome: _Outcome) -> list[KeptDocument]:
+    return [
+        KeptDocument(path=d.path, sha256=d.sha256, size_bytes=d.size_bytes)
+        for d in outcome.documents
+    ]
+
+
+def _json(
+    outcomes: Sequence[_Outcome], new: set[str], where: str, *, dry_run: bool
+) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "db": where,
+        "dry_run": dry_run,
+        "imports": [
+            {
+                "files": [str(d.path) for d in outcome.documents],
+                "format": outcome.format or None,
+                "error": str(outcome.error) if outcome.error else None,
+                "runs": [_run_json(run, new) for run in outcome.runs],
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def _run_json(run: ImportedRun, new: set[str]) -> dict[str, Any]:
+    found = run.measurement
+    return {
+        "run_id": run.record.run_id,
+        "new": run.record.run_id in new,
+        "tool": found.tool,
+        "tool_version": found.tool_version,
+        "layout": found.layout,
+        "alignment": run.alignment,
+        "operating_point": dict(run.record.operating_point),
+        "has_requests": found.requests is not None,
+        "reported_count": len(found.reported),
+        "notes": [{"fate": n.fate, "field": n.field, "why": n.why} for n in found.notes],
+    }
+
+
+def _print(outcomes: Sequence[_Outcome], new: set[str], where: str, *, dry_run: bool) -> None:
+    for outcome in outcomes:
+        names = ", ".join(str(d.path) for d in outcome.documents)
+        if outcome.error is not None:
+            continue
+        click.echo(f"{names}: {outcome.format}")
+        for run in outcome.runs:
+            click.echo(f"  {_line(run, new, dry_run=dry_run)}")
+            for note in run.measurement.notes:
+                if note.fate in ("converted", "refused") and note.why:
+                    click.echo(f"    {note.fate} {note.field}: {note.why}")
+    ids = [run.record.batch_id for outcome in outcomes for run in outcome.runs]
+    if ids and not dry_run:
+        click.echo(f"\nDatabase: {where}\nShow:     wattbench show {ids[-1]} --db {where}")
+
+
+def _line(run: ImportedRun, new: set[str], *, dry_run: bool) -> str:
+    found = run.measurement
+    load = " ".join(f"{key} {value}" for key, value in found.operating_point.items())
+    fates = Counter(note.fate for note in found.notes)
+    counts = ", ".join(
+        f"{fates[fate]} {fate}" for fate in ("taken", "converted", "refused", "kept")
+    )
+    state = "would be new" if dry_run else "new" if run.record.run_id in new else "there already"
+    detail = "each request" if found.requests else "totals only"
+    return (
+        f"{run.record.run_id} ({state}): {load or 'load not told'}, {found.layout}, {detail}, "
+        f"{run.alignment}; fields: {counts}"
+    )

@@ -1,0 +1,113 @@
+"""What another tool reports of a run that was imported, where no raw record tells it.
+
+A reported joule is of kind ``reported`` and carries an assumed error, because no file states one.
+A ratio follows from reported sums by the same table as from raw records; where a sum is missing,
+the reported ratio itself stands, without interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from wattbench.core.energy import BOUNDARIES, Boundary, EnergyDomain, EnergyMeasurement, Unmeasured
+from wattbench.core.result import Estimate
+from wattbench.core.run import RawRun
+from wattbench.metrics.domain_energy import DomainEnergy
+from wattbench.metrics.window import Totals
+
+ASSUMED_GAIN_FRACTION = 0.05
+"""Half-width assumed for a reported energy: what NVIDIA states for the power of its boards."""
+REASON = "reported_without_interval"
+
+
+def _figure(raw: RawRun, metric: str, statistic: str = "total") -> float | None:
+    """A figure that the tool reports; None if it does not.
+
+    Args:
+        raw: The run.
+        metric: Name of the metric.
+        statistic: ``total``, ``mean``, ``p50``, …
+    """
+    found = (r.value for r in raw.reported if (r.metric, r.statistic) == (metric, statistic))
+    return next(found, None)
+
+
+def reported_domain(raw: RawRun) -> DomainEnergy | None:
+    """The energy that the tool reports, as a domain of its own; None if it reports none."""
+    energy_joules = _figure(raw, "energy_joules")
+    if energy_joules is None:
+        return None
+    boundary, method = _boundary(raw), str(raw.record.backend.get("energy_method") or "")
+    method = f"{method or 'reported by the tool'}; ± {ASSUMED_GAIN_FRACTION:.0%} assumed"
+    domain = EnergyDomain(
+        name="reported",
+        meter=str(raw.record.backend.get("tool")),
+        quantity="energy_counter",
+        kind="reported",
+        boundary=boundary,
+        devices=("reported",),
+        method=method,
+        gain_half_width_fraction=ASSUMED_GAIN_FRACTION,
+    )
+    duration_s = _figure(raw, "energy_duration_s") or _figure(raw, "duration_s")
+    gross: EnergyMeasurement | Unmeasured = Unmeasured(
+        reason="no_window", message="the file does not tell how long it measured"
+    )
+    if duration_s:
+        gross = EnergyMeasurement(
+            energy_joules=energy_joules,
+            duration_s=duration_s,
+            kind="reported",
+            boundary=boundary,
+            devices=domain.devices,
+            domains=(domain.name,),
+            method=method,
+            gain_half_widths_joules=(ASSUMED_GAIN_FRACTION * energy_joules,),
+            offset_half_widths_joules=(0.0,),
+            edge_joules=0.0,
+        )
+    idle = Unmeasured(reason="no_idle_baseline", message="the file tells no idle energy")
+    return DomainEnergy(domain=domain, used=True, gross=gross, idle=idle, deep_idle=idle)
+
+
+def reported_totals(raw: RawRun) -> Totals | None:
+    """Sums of the tool's own window; None if it does not tell enough of them."""
+    duration_s = _figure(raw, "duration_s")
+    output_tokens = _figure(raw, "output_tokens_count")
+    if not duration_s or output_tokens is None:
+        return None
+    totals = Totals(
+        duration_s=duration_s,
+        output_tokens=output_tokens,
+        input_tokens=_figure(raw, "input_tokens_count"),
+        request_count=_figure(raw, "completed_count") or 0.0,
+        good_count=_figure(raw, "good_count"),
+    )
+    return with_energy(raw, totals)
+
+
+def with_energy(raw: RawRun, totals: Totals) -> Totals:
+    """Sums with the energy that the tool reports, where no meter tells it."""
+    energy_joules = _figure(raw, "energy_joules")
+    if totals.energy_joules is not None or energy_joules is None:
+        return totals
+    return replace(totals, energy_joules=energy_joules, request_joules=energy_joules)
+
+
+def or_reported(found: Estimate, raw: RawRun, metric: str, statistic: str = "total") -> Estimate:
+    """An estimate, or where it is unknown what the tool reports, with the reason.
+
+    Args:
+        found: What follows from the records.
+        raw: The only run of the point.
+        metric: Name of the metric.
+        statistic: Which statistic of it.
+    """
+    value = _figure(raw, metric, statistic) if found.value is None else None
+    return found if value is None else Estimate(value=value, n=found.n, reason=REASON)
+
+
+def _boundary(raw: RawRun) -> Boundary:
+    told: Mapping[str, object] = raw.record.backend
+    return next((b for b in BOUNDARIES if b == told.get("boundary")), "board")
