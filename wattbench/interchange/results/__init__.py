@@ -12,13 +12,20 @@ from pathlib import Path
 from types import ModuleType
 
 from wattbench.core.errors import UsageError, did_you_mean
-from wattbench.interchange.results import inferencex, llama_bench, mlenergy, sglang, vllm
+from wattbench.interchange.results import (
+    inference_perf,
+    inferencex,
+    llama_bench,
+    mlenergy,
+    sglang,
+    vllm,
+)
 from wattbench.interchange.results.document import BadDocument, Document, open_document
 from wattbench.interchange.results.glance import Glance, glance_at
 from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
 from wattbench.interchange.results.runs import BACKEND, Alignment, ImportedRun, imported_runs
 
-READERS: tuple[ModuleType, ...] = (vllm, inferencex, sglang, mlenergy, llama_bench)
+READERS: tuple[ModuleType, ...] = (vllm, inferencex, sglang, mlenergy, llama_bench, inference_perf)
 FORMATS: tuple[str, ...] = tuple(reader.NAME for reader in READERS)
 
 __all__ = [
