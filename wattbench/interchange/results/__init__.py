@@ -13,10 +13,12 @@ from types import ModuleType
 
 from wattbench.core.errors import UsageError, did_you_mean
 from wattbench.interchange.results import (
+    endpoints,
     inference_perf,
     inferencex,
     llama_bench,
     mlenergy,
+    mlperf,
     sglang,
     vllm,
 )
@@ -25,7 +27,16 @@ from wattbench.interchange.results.glance import Glance, glance_at
 from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
 from wattbench.interchange.results.runs import BACKEND, Alignment, ImportedRun, imported_runs
 
-READERS: tuple[ModuleType, ...] = (vllm, inferencex, sglang, mlenergy, llama_bench, inference_perf)
+READERS: tuple[ModuleType, ...] = (
+    vllm,
+    inferencex,
+    sglang,
+    mlenergy,
+    llama_bench,
+    inference_perf,
+    mlperf,
+    endpoints,
+)
 FORMATS: tuple[str, ...] = tuple(reader.NAME for reader in READERS)
 
 __all__ = [
