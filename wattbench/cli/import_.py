@@ -14,7 +14,7 @@ import click
 
 from wattbench import __version__
 from wattbench.cli.options import database_option, json_option
-from wattbench.core.errors import WattbenchError
+from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.hardware import load_profile
 from wattbench.interchange.results import (
     FORMATS,
@@ -23,6 +23,7 @@ from wattbench.interchange.results import (
     ImportedRun,
     find_results,
     imported_runs,
+    read_mapped,
     read_results,
 )
 from wattbench.store import KeptDocument, add_imported, connect, database_url, show_url
@@ -47,6 +48,13 @@ class _Outcome:
     show_default=True,
     metavar="NAME",
     help=f"Which tool wrote them: {', '.join(FORMATS)}; auto tells it from the content.",
+)
+@click.option(
+    "--map",
+    "map_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML that says what the columns or fields of your own files are: docs/importing.md.",
 )
 @click.option(
     "--hardware",
@@ -75,6 +83,7 @@ def command(
     Examples:
       wattbench import results/vllm-*.json
       wattbench import artifacts/ --hardware h100-sxm --dry-run
+      wattbench import mine.csv --map mine.yaml
     """  # noqa: D301 - click reads the backslash
     outcomes = _outcomes(paths, **asked)
     new = set() if dry_run else _stored(outcomes, database)
@@ -90,12 +99,21 @@ def command(
 
 
 def _outcomes(
-    paths: Sequence[Path], *, wanted: str, hardware: str | None, tag: str | None
+    paths: Sequence[Path],
+    *,
+    wanted: str,
+    map_path: Path | None,
+    hardware: str | None,
+    tag: str | None,
 ) -> list[_Outcome]:
     """Read everything, before anything is stored."""
+    if map_path is not None and wanted != "auto":
+        raise UsageError("--map says what the files are; leave --format out")
     profile = load_profile(hardware).model_dump(mode="json") if hardware else {}
     outcomes = []
-    for documents, name, read in read_results(find_results(paths), wanted):
+    found = find_results(paths)
+    reads = read_mapped(found, map_path) if map_path else read_results(found, wanted)
+    for documents, name, read in reads:
         error = read if isinstance(read, BadDocument) else None
         runs = imported_runs(
             [] if isinstance(read, BadDocument) else read,

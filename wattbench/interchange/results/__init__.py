@@ -24,6 +24,7 @@ from wattbench.interchange.results import (
 )
 from wattbench.interchange.results.document import BadDocument, Document, open_document
 from wattbench.interchange.results.glance import Glance, glance_at
+from wattbench.interchange.results.mapped import read_mapped
 from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
 from wattbench.interchange.results.runs import BACKEND, Alignment, ImportedRun, imported_runs
 
@@ -53,6 +54,7 @@ __all__ = [
     "Read",
     "find_results",
     "imported_runs",
+    "read_mapped",
     "read_results",
 ]
 

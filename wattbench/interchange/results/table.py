@@ -14,32 +14,36 @@ UNKNOWN = {"", "nan", "null", "none", "n/a", "na", "-"}
 """What a cell without a value holds, in small letters."""
 
 
-def header_of(glance: Glance) -> list[str]:
+def header_of(glance: Glance, delimiter: str = ",") -> list[str]:
     """Names of the first line of a text; none of JSON."""
     if glance.form != "text":
         return []
     try:
-        first = next(csv.reader([glance.first.lstrip("\ufeff").partition("\n")[0].rstrip("\r")]))
+        line = glance.first.lstrip("\ufeff").partition("\n")[0].rstrip("\r")
+        first = next(csv.reader([line], delimiter=delimiter))
     except (csv.Error, StopIteration):
         return []
     return [name.strip() for name in first]
 
 
-def rows_of(glance: Glance, numeric: Collection[str] = ()) -> Iterator[tuple[str, dict[str, Json]]]:
+def rows_of(
+    glance: Glance, numeric: Collection[str] = (), delimiter: str = ","
+) -> Iterator[tuple[str, dict[str, Json]]]:
     """Place and cells of each row; cells without a value are None.
 
     Args:
         glance: A text.
         numeric: Columns that hold numbers.
+        delimiter: What stands between cells.
 
     Raises:
         BadDocument: If a row has more or fewer cells than the header, or a number is none.
     """
     path = glance.document.path
-    names = header_of(glance)
+    names = header_of(glance, delimiter)
     if len(set(names)) != len(names):
         raise BadDocument(f"{path}, line 1: a column is named twice")
-    rows = csv.reader(io.StringIO(glance.document.text(), newline=""))
+    rows = csv.reader(io.StringIO(glance.document.text(), newline=""), delimiter=delimiter)
     try:
         next(rows)
         for cells in rows:

@@ -1,0 +1,251 @@
+"""``wattbench import --map``: files of any tool, units converted, errors with their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from result_files import imported, shown, write_json, write_lines
+
+from wattbench.cli.main import cli
+from wattbench.core.errors import DocumentError
+from wattbench.interchange.results import BadDocument, Measurement, read_mapped
+
+FIGURES: list[dict[str, Any]] = [
+    {"metric": "ttft_s", "statistic": "p50", "field": "ttft", "unit": "ms"},
+    {"metric": "energy_joules", "field": "energy", "unit": "Wh", "per_device": True},
+    {"metric": "output_tokens_count", "field": "tokens", "unit": "tokens"},
+    {"metric": "duration_s", "field": "minutes", "unit": "min"},
+]
+
+
+def write_map(path: Path, **changes: Any) -> Path:
+    """A mapping of the columns of ``CSV``."""
+    value: dict[str, Any] = {
+        "tool": "my-bench",
+        "model": {"field": "name"},
+        "hardware": "my machine",
+        "operating_point": {"concurrency": "users"},
+        "boundary": "node",
+        "devices": {"field": "gpus"},
+        "figures": FIGURES,
+    }
+    value = {name: each for name, each in (value | changes).items() if each is not None}
+    path.write_text(yaml.safe_dump(value, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def write_csv(path: Path, text: str = "") -> Path:
+    """Two runs: 2 Wh of each of two devices for 7200 tokens, and one whose TTFT is unknown."""
+    rows = "name,users,gpus,ttft,energy,tokens,minutes,other\na,4,2,120,1,7200,1,x\nb,8,2,,2,9,1,\n"
+    path.write_text(text or rows, encoding="utf-8")
+    return path
+
+
+def read_all(path: Path, mapping: Path) -> list[Measurement]:
+    """The measurements of a file."""
+    ((documents, tool, found),) = read_mapped([path], mapping)
+    assert not isinstance(found, BadDocument), found
+    assert tool == "my-bench"
+    assert [document.path for document in documents] == [path, mapping]
+    return found
+
+
+def error_of(path: Path, mapping: Path) -> str:
+    """Why a file is refused."""
+    ((_, _, found),) = read_mapped([path], mapping)
+    assert isinstance(found, BadDocument)
+    return str(found)
+
+
+def test_rows_become_runs(tmp_path: Path) -> None:
+    """Units are converted, what is per device is made total, unknown is not 0."""
+    mapping = write_map(tmp_path / "map.yaml")
+    path = write_csv(tmp_path / "mine.csv")
+    runs = imported(tmp_path / "db", path, "--map", mapping)["imports"][0]["runs"]
+    assert [run["operating_point"] for run in runs] == [{"concurrency": 4}, {"concurrency": 8}]
+    assert {"fate": "kept", "field": "other", "why": ""} in runs[0]["notes"]
+    first, second = shown(tmp_path / "db")
+    assert first["metrics"]["ttft_s"]["p50"]["value"] == pytest.approx(0.12)
+    assert first["metrics"]["energy_per_output_token_joules"]["value"] == pytest.approx(1.0)
+    assert first["metrics"]["mean_power_watts"]["value"] == pytest.approx(120.0)
+    assert first["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(120.0)
+    assert second["metrics"]["ttft_s"]["p50"]["value"] is None
+    one = read_all(path, mapping)[0]
+    assert (one.boundary, one.model, one.hardware, one.device_count) == (
+        "node",
+        "a",
+        "my machine",
+        2,
+    )
+
+
+def test_another_mapping_is_another_run(tmp_path: Path) -> None:
+    """The mapping is kept beside the file; a corrected one does not meet the wrong run."""
+    path = write_csv(tmp_path / "mine.csv")
+    for boundary in ("node", "board"):
+        mapping = write_map(tmp_path / "map.yaml", boundary=boundary)
+        (one,) = imported(tmp_path / "db", path, "--map", mapping)["imports"]
+        assert [run["new"] for run in one["runs"]] == [True, True]
+    (one,) = imported(tmp_path / "db", tmp_path, "--map", mapping, exit_code=1)["imports"][:1]
+    assert one["files"] == [] or not one["runs"][0]["new"]
+
+
+@pytest.mark.parametrize("form", ["nested", "list", "lines"])
+def test_json_of_any_form(tmp_path: Path, form: str) -> None:
+    """Paths with dots lead into objects and lists; a key with a dot is a key."""
+    row = {"in": {"load": [4]}, "ttft.p50": 0.1, "watts": 300.0, "gpus": 2}
+    figures = [
+        {"metric": "ttft_s", "statistic": "p50", "field": "ttft.p50", "unit": "s"},
+        {"metric": "mean_power_watts", "field": "watts", "unit": "W"},
+    ]
+    point = {"concurrency": "in.load.0"}
+    changes: dict[str, Any] = {"figures": figures, "operating_point": point, "model": "m"}
+    if form == "nested":
+        path = write_json(tmp_path / "r.json", {"all": {"runs": [row, row]}})
+        changes["rows"] = "all.runs"
+    elif form == "list":
+        path = write_json(tmp_path / "r.json", [row, row])
+    else:
+        path = write_lines(tmp_path / "r.jsonl", [row, row])
+    first, _ = read_all(path, write_map(tmp_path / "map.yaml", **changes))
+    assert first.operating_point == {"concurrency": 4}
+    assert first.figure("ttft_s", "p50") == 0.1
+    assert first.figure("mean_power_watts") == 300.0
+
+
+def test_a_window_aligns(tmp_path: Path) -> None:
+    """Start and end in Unix time, in their unit."""
+    row = {"a": 1_790_000_000_000, "b": 1_790_000_060_000, "n": 6}
+    figures = [{"metric": "output_tokens_count", "field": "n", "unit": "ktokens"}]
+    mapping = write_map(
+        tmp_path / "map.yaml",
+        figures=figures,
+        model=None,
+        operating_point=None,
+        devices=None,
+        window={"start": "a", "end": "b", "unit": "ms"},
+    )
+    path = write_json(tmp_path / "r.json", row)
+    (one,) = read_all(path, mapping)
+    assert one.window_s == (1_790_000_000.0, 1_790_000_060.0)
+    assert one.clock == "unix"
+    assert one.figure("output_tokens_count") == 6000
+    write_json(path, row | {"b": 1})
+    assert "b is 1" in error_of(path, mapping)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"unit": "sec"}, "figures.0.unit = 'sec': no unit of ttft_s, a time; did you mean 's'?"),
+        ({"unit": "miliseconds"}, "did you mean 'ms'?"),
+        ({"unit": "mS"}, "did you mean 'ms'"),
+        ({"unit": "W"}, "no unit of ttft_s, a time"),
+        ({"metric": "tftt_s"}, "did you mean 'ttft_s'"),
+        ({"statistic": "p100.0"}, "figures.0.statistic"),
+        ({"per_device": True}, "never one per device"),
+        ({"column": "ttft"}, "unknown key 'figures.0.column'"),
+        ({"metric": "output_tokens_count", "statistic": "total", "unit": "tokens"}, "stands twice"),
+    ],
+)
+def test_a_wrong_figure(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """The message names file, line, key and the nearest right word."""
+    mapping = write_map(tmp_path / "map.yaml", figures=[FIGURES[0] | changes, *FIGURES[1:]])
+    with pytest.raises(DocumentError) as error:
+        list(read_mapped([write_csv(tmp_path / "mine.csv")], mapping))
+    assert said in str(error.value)
+    assert str(error.value).startswith(f"{mapping}:")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"boundary": None}, "energy_joules needs boundary"),
+        ({"boundary": "wall"}, "boundary = 'wall'"),
+        ({"devices": None}, "needs devices"),
+        ({"figures": []}, "figures = []"),
+        ({"window": {"start": "a", "end": "b", "unit": "sec"}}, "no unit of time"),
+    ],
+)
+def test_a_wrong_mapping(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """Energy has a boundary, and what is per device has a number of devices."""
+    mapping = write_map(tmp_path / "map.yaml", **changes)
+    with pytest.raises(DocumentError) as error:
+        list(read_mapped([write_csv(tmp_path / "mine.csv")], mapping))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name,users,gpus,tfft,energy,tokens,minutes\na,4,2,1,1,1,1\n", "did you mean 'tfft'"),
+        (
+            "name,users,gpus,ttft,energy,tokens,minutes\na,4,2,fast,1,1,1\n",
+            "line 2: ttft is 'fast'",
+        ),
+        ("name,users,gpus,ttft,energy,tokens,minutes\na,4,0,1,1,1,1\n", "line 2: gpus is 0"),
+        ("name,users,gpus,ttft,energy,tokens,minutes\na,4,1\n", "line 2: 3 cells under 7"),
+        ("name,users,gpus,ttft,energy,tokens,minutes\n", "no row"),
+        ("name,name\na,b\n", "named twice"),
+    ],
+)
+def test_a_wrong_file(tmp_path: Path, text: str, said: str) -> None:
+    """The message names file, line and column."""
+    path = write_csv(tmp_path / "mine.csv", text)
+    message = error_of(path, write_map(tmp_path / "map.yaml"))
+    assert said in message
+    assert str(path) in message
+
+
+def test_a_row_without_its_devices(tmp_path: Path) -> None:
+    """A figure per device of an unknown number is refused, the others are taken."""
+    rows = "name,users,gpus,ttft,energy,tokens,minutes\na,4,,120,1,7200,1\nb,4,2,1,1,1,1\n"
+    first, second = read_all(write_csv(tmp_path / "m.csv", rows), write_map(tmp_path / "map.yaml"))
+    assert first.figure("energy_joules") is None
+    assert first.figure("ttft_s", "p50") == pytest.approx(0.12)
+    assert second.figure("energy_joules") == pytest.approx(7200.0)
+
+
+def test_semicolons(tmp_path: Path) -> None:
+    """Another mark between cells is told by the mapping."""
+    text = write_csv(tmp_path / "a.csv").read_text(encoding="utf-8").replace(",", ";")
+    path = write_csv(tmp_path / "b.csv", text)
+    assert len(read_all(path, write_map(tmp_path / "map.yaml", delimiter=";"))) == 2
+
+
+def test_format_and_map_exclude_each_other(tmp_path: Path) -> None:
+    """The mapping says what the files are."""
+    mapping = write_map(tmp_path / "map.yaml")
+    words = ["import", str(write_csv(tmp_path / "a.csv")), "--map", str(mapping)]
+    result = CliRunner().invoke(cli, [*words, "--format", "vllm-bench"])
+    assert "--format" in str(result.exception)
+    result = CliRunner().invoke(cli, [*words[:3], str(tmp_path / "no.yaml")])
+    assert result.exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "value"),
+    [
+        ("energy_joules", "kWh", 3.6e6),
+        ("energy_joules", "mJ", 1e-3),
+        ("mean_power_watts", "kW", 1e3),
+        ("energy_per_output_token_joules", "mJ/token", 1e-3),
+        ("energy_per_output_token_joules", "kWh/Mtokens", 3.6),
+        ("energy_per_request_joules", "Wh/request", 3600.0),
+        ("requests_per_s", "requests/min", 1 / 60),
+        ("interactivity_tokens_per_s_per_user", "tokens/s", 1.0),
+        ("itl_s", "µs", 1e-6),
+        ("completed_count", "requests", 1.0),
+    ],
+)
+def test_units(tmp_path: Path, metric: str, unit: str, value: float) -> None:
+    """One of each unit in this project's own."""
+    figures = [{"metric": metric, "field": "x", "unit": unit}]
+    changes: dict[str, Any] = {"figures": figures, "model": "m", "operating_point": {}}
+    mapping = write_map(tmp_path / "map.yaml", **changes, devices=1)
+    (one,) = read_all(write_json(tmp_path / "r.json", {"x": 1}), mapping)
+    assert one.figure(metric) == pytest.approx(value)
