@@ -17,6 +17,7 @@ from wattbench.interchange.results import (
     inference_perf,
     inferencex,
     llama_bench,
+    llmperf,
     mlenergy,
     mlperf,
     sglang,
@@ -37,6 +38,7 @@ READERS: tuple[ModuleType, ...] = (
     inference_perf,
     mlperf,
     endpoints,
+    llmperf,
 )
 FORMATS: tuple[str, ...] = tuple(reader.NAME for reader in READERS)
 
