@@ -278,6 +278,14 @@ def test_a_sidecar_alone(tmp_path: Path) -> None:
     assert one.window_s == (START_S, START_S + 20.0)
 
 
+def test_a_negative_energy_is_an_error(tmp_path: Path) -> None:
+    """No board gives energy back."""
+    path = write_json(tmp_path / "agg_one.json", agg(total_gpu_energy_j=-1.0))
+    ((_, _, found),) = read_results([path])
+    assert isinstance(found, BadDocument)
+    assert "total_gpu_energy_j is -1.0" in str(found)
+
+
 def test_a_window_backwards_is_an_error(tmp_path: Path) -> None:
     """The message names file and field."""
     value = raw() | {"benchmark_end_time_unix": START_S - 1.0}

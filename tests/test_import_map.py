@@ -187,6 +187,7 @@ def test_a_wrong_mapping(tmp_path: Path, changes: dict[str, Any], said: str) -> 
             "name,users,gpus,ttft,energy,tokens,minutes\na,4,2,fast,1,1,1\n",
             "line 2: ttft is 'fast'",
         ),
+        ("name,users,gpus,ttft,energy,tokens,minutes\na,4,1,1,-1,1,1\n", "never negative"),
         ("name,users,gpus,ttft,energy,tokens,minutes\na,4,0,1,1,1,1\n", "line 2: gpus is 0"),
         ("name,users,gpus,ttft,energy,tokens,minutes\na,4,1\n", "line 2: 3 cells under 7"),
         ("name,users,gpus,ttft,energy,tokens,minutes\n", "no row"),
@@ -208,6 +209,20 @@ def test_a_row_without_its_devices(tmp_path: Path) -> None:
     assert first.figure("energy_joules") is None
     assert first.figure("ttft_s", "p50") == pytest.approx(0.12)
     assert second.figure("energy_joules") == pytest.approx(7200.0)
+
+
+def test_the_mapping_of_the_docs(tmp_path: Path) -> None:
+    """The example of docs/importing.md reads a document of the form that it says."""
+    page = (Path(__file__).parents[1] / "docs" / "importing.md").read_text(encoding="utf-8")
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    row = {"model_name": "m", "users": 4, "gpus": 2, "began": 1e12, "ended": 1.00006e12}
+    row |= {"ttft": {"p50": 120}, "gpu_energy": 1.0, "tokens": 7200, "seconds": 60}
+    path = write_json(tmp_path / "r.json", {"results": {"runs": [row]}})
+    (one,) = read_all(path, mapping)
+    assert one.figure("energy_joules") == pytest.approx(7200.0)
+    assert one.figure("ttft_s", "p50") == pytest.approx(0.12)
+    assert one.window_s == pytest.approx((1e9, 1.00006e9))
 
 
 def test_semicolons(tmp_path: Path) -> None:

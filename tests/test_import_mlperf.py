@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from result_files import imported, shown, write_json
 
+from wattbench.cli.main import cli
 from wattbench.interchange.results import BadDocument, Measurement, read_results
 
 BEGIN_S = datetime(2026, 3, 30, 12, 0, 0, 250_000, tzinfo=UTC).timestamp()
@@ -129,6 +131,14 @@ def test_power_log_beside_it(tmp_path: Path) -> None:
     paths = [tmp_path / "in_summary.txt", tmp_path / "in_detail.txt"]
     (run,) = imported(tmp_path / "db", *paths)["imports"][0]["runs"]
     assert run["alignment"] == "aligned"
+    log = tmp_path / "spl.txt"
+    stamps = [datetime.fromtimestamp(BEGIN_S + 7200 + after_s, UTC) for after_s in range(-5, 66)]
+    lines = [f"Time,{s:%m-%d-%Y %H:%M:%S.%f},Watts,400.0,Volts,230.0" for s in stamps]
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    words = ["attach", run["run_id"], "--log", str(log), "--format", "ptdaemon"]
+    words += ["--utc-offset-hours", "2", "--db", str(tmp_path / "db")]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, (result.output, result.exception)
 
 
 @pytest.mark.parametrize("started", ["2026-03-30T12:00:00", "2026-03-30T12:06:00Z", "nonsenseZ"])

@@ -134,6 +134,7 @@ class Fields:
         *,
         scale_ratio: float = 1.0,
         why: str = "",
+        signed: bool = False,
     ) -> float | None:
         """Take a number as a figure that the tool reports, in this project's unit.
 
@@ -145,13 +146,19 @@ class Fields:
             statistic: Which statistic of it.
             scale_ratio: This project's unit over the file's.
             why: What was converted; the scale is said where it is not 1.
+            signed: Whether it may be negative, as the delay of what came early.
 
         Returns:
             The value in this project's unit; None if absent.
+
+        Raises:
+            BadDocument: If it is no number, or negative where nothing can be.
         """
         value = self.number(name)
         if value is None:
             return None
+        if value < 0 and not signed:
+            raise self.bad(name, value, f"and {metric} is never negative")
         told = next(
             (r.field for r in self._reported if (r.metric, r.statistic) == (metric, statistic)),
             None,

@@ -141,7 +141,8 @@ def _take_statistics(fields: Fields, name: str, metric: str, *, zero_is_none: bo
         if zero_is_none and block.number(statistic) == 0.0:
             block.note("refused", statistic, "0 s stands for an answer without a token")
         else:
-            block.report(statistic, metric, "p50" if statistic == "median" else statistic)
+            label = "p50" if statistic == "median" else statistic
+            block.report(statistic, metric, label, signed=metric == "schedule_delay_s")
 
 
 Row = tuple[str, Any]
