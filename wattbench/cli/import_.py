@@ -25,7 +25,14 @@ from wattbench.interchange.results import (
     imported_runs,
     read_results,
 )
-from wattbench.store import KeptDocument, add_imported, connect, database_url, show_url
+from wattbench.store import (
+    ImportedLoad,
+    KeptDocument,
+    add_imported,
+    connect,
+    database_url,
+    show_url,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +126,22 @@ def _stored(outcomes: Sequence[_Outcome], database: str | None) -> set[str]:
         return {
             run.record.run_id
             for outcome, run in runs
-            if add_imported(
-                engine, run.record, run.requests(), run.events, run.reported, _kept(outcome)
-            )
+            if add_imported(engine, run.record, load_of(run, outcome.documents))
         }
     finally:
         engine.dispose()
 
 
-def _kept(outcome: _Outcome) -> list[KeptDocument]:
-    return [
-        KeptDocument(path=d.path, sha256=d.sha256, size_bytes=d.size_bytes)
-        for d in outcome.documents
-    ]
+def load_of(run: ImportedRun, documents: Sequence[Document]) -> ImportedLoad:
+    """What a run's files say, as the store takes it."""
+    return ImportedLoad(
+        requests=run.requests(),
+        events=run.events,
+        reported=run.reported,
+        documents=[
+            KeptDocument(path=d.path, sha256=d.sha256, size_bytes=d.size_bytes) for d in documents
+        ],
+    )
 
 
 def _json(

@@ -16,7 +16,14 @@ from wattbench.interchange.results import vllm
 from wattbench.interchange.results.document import BadDocument, Document, open_document
 from wattbench.interchange.results.glance import Glance, glance_at
 from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
-from wattbench.interchange.results.runs import BACKEND, Alignment, ImportedRun, imported_runs
+from wattbench.interchange.results.runs import (
+    BACKEND,
+    Alignment,
+    Envelope,
+    ImportedRun,
+    imported_runs,
+    window_events,
+)
 
 READERS: tuple[ModuleType, ...] = (vllm,)
 FORMATS: tuple[str, ...] = tuple(reader.NAME for reader in READERS)
@@ -28,6 +35,7 @@ __all__ = [
     "BadDocument",
     "Clock",
     "Document",
+    "Envelope",
     "Fate",
     "ImportedRun",
     "Measurement",
@@ -36,6 +44,7 @@ __all__ = [
     "find_results",
     "imported_runs",
     "read_results",
+    "window_events",
 ]
 
 Read = tuple[tuple[Document, ...], str, list[Measurement] | BadDocument]
