@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "Is the difference between two stored results real? Gates for CI.",
     "energy": "Joules of a window from a log of power or of an energy counter.",
     "check": "May the numbers of a stored run be trusted? Verdicts and findings from raw samples.",
+    "wrap": "Run another load generator under meters, and join its results to the joules.",
     "import": "Result files of other load generators into the store, in one meaning.",
     "attach": "Add the log of another meter to stored runs, on their clock.",
     "calibrate": "Fit a wall meter to the meters of the devices, over stored runs.",

@@ -151,7 +151,7 @@ class Envelope:
             record=dataclasses.replace(
                 record,
                 workload={"name": measurement.tool, **measurement.workload},
-                backend=dict(record.backend) | backend,
+                backend=backend | dict(record.backend) | {"alignment": alignment},
                 engine=dataclasses.replace(
                     _engine(measurement), on_client_host=record.engine.on_client_host
                 ),
