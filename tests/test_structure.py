@@ -39,6 +39,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "results": {"core", "energy", "stats", "metrics", "checks"},
     "search": {"core"},
     "comparison": {"core", "energy", "stats", "metrics", "results"},
+    "audit": {"core", "stats", "metrics", "results"},
     "runner": {"core", "stats", "workload", "hardware", "__version__"},
     "plots": {"core", "energy", "stats", "metrics", "checks", "results"},
     "testing": {"core", "energy", "plugins"},
