@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "May the numbers of a stored run be trusted? Verdicts and findings from raw samples.",
     "wrap": "Run another load generator under meters, and join its results to the joules.",
     "import": "Result files of other load generators into the store, in one meaning.",
+    "export": "Stored runs as files: this project's own, tables, and other tools' formats.",
     "audit": "Do published figures agree with themselves, and which rankings survive?",
     "attach": "Add the log of another meter to stored runs, on their clock.",
     "calibrate": "Fit a wall meter to the meters of the devices, over stored runs.",

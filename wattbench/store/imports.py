@@ -10,13 +10,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from wattbench.core.energy import Trace
 from wattbench.core.errors import StoreError
 from wattbench.core.load import RequestResult
-from wattbench.core.run import Event, ReportedFigure, RunRecord
+from wattbench.core.run import Event, ReportedFigure, RunRecord, RunStatus
 from wattbench.store import schema
 from wattbench.store.reader import reading
 from wattbench.store.rows import event_row, request_row, run_row
-from wattbench.store.writer import store_error
+from wattbench.store.writer import add_trace, store_error
 
 MAX_KEPT_BYTES = 64 * 1024**2
 """A file that is larger is known by its hash alone [B]."""
@@ -49,21 +50,31 @@ class ImportedLoad:
         events: Its events.
         reported: Figures that the tool states.
         documents: The files that say so; kept with the run.
+        traces: Samples of meters.
     """
 
     requests: Iterable[RequestResult]
     events: Sequence[Event]
     reported: Sequence[ReportedFigure]
     documents: Sequence[KeptDocument]
+    traces: Sequence[Trace] = ()
 
 
-def add_imported(engine: sa.Engine, record: RunRecord, load: ImportedLoad) -> bool:
+def add_imported(
+    engine: sa.Engine,
+    record: RunRecord,
+    load: ImportedLoad,
+    status: RunStatus = "completed",
+    error_text: str | None = None,
+) -> bool:
     """Add a run that another tool carried out; an error of any kind leaves the store as it was.
 
     Args:
         engine: An open database.
         record: The run; its id follows from the content of the files.
         load: What the tool did.
+        status: How the run ended.
+        error_text: Why, if it did not end well.
 
     Returns:
         False if the run is there already; nothing is done then.
@@ -75,7 +86,8 @@ def add_imported(engine: sa.Engine, record: RunRecord, load: ImportedLoad) -> bo
         return False
     try:
         with engine.begin() as connection:
-            connection.execute(sa.insert(schema.runs), run_row(record) | {"status": "completed"})
+            row = run_row(record) | {"status": status, "error_text": error_text}
+            connection.execute(sa.insert(schema.runs), row)
             _add(connection, record.run_id, load)
     except (sa.exc.SQLAlchemyError, OverflowError) as error:
         raise store_error(error) from error
@@ -109,6 +121,8 @@ def _add(connection: sa.Connection, run_id: str, load: ImportedLoad) -> None:
     rows = (request_row(run_id, result) for result in load.requests)
     while block := list(islice(rows, ROWS_AT_ONCE)):
         connection.execute(sa.insert(schema.requests), block)
+    for trace in load.traces:
+        add_trace(connection, run_id, trace)
     for event in load.events:
         connection.execute(sa.insert(schema.events), event_row(run_id, event))
     for figure in load.reported:

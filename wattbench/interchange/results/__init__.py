@@ -43,6 +43,7 @@ __all__ = [
     "Read",
     "find_results",
     "imported_runs",
+    "open_document",
     "read_results",
     "window_events",
 ]
