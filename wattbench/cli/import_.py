@@ -208,7 +208,8 @@ def _print(outcomes: Sequence[_Outcome], new: set[str], where: str, *, dry_run: 
         names = ", ".join(str(d.path) for d in outcome.documents)
         if outcome.error is not None:
             continue
-        click.echo(f"{names}: {outcome.format}")
+        nothing = "" if outcome.runs else ", beside its results; nothing to import"
+        click.echo(f"{names}: {outcome.format}{nothing}")
         for run in outcome.runs:
             click.echo(f"  {_line(run, new, dry_run=dry_run)}")
             for note in run.measurement.notes:

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 from wattbench.core.errors import UsageError, did_you_mean
-from wattbench.interchange.results import vllm
+from wattbench.interchange.results import aiperf, guidellm, vllm
 from wattbench.interchange.results.document import BadDocument, Document, open_document
-from wattbench.interchange.results.glance import Glance, glance_at
+from wattbench.interchange.results.glance import BESIDE, Glance, glance_at
 from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
 from wattbench.interchange.results.runs import (
     BACKEND,
@@ -25,7 +25,7 @@ from wattbench.interchange.results.runs import (
     window_events,
 )
 
-READERS: tuple[ModuleType, ...] = (vllm,)
+READERS: tuple[ModuleType, ...] = (vllm, aiperf, guidellm)
 FORMATS: tuple[str, ...] = tuple(reader.NAME for reader in READERS)
 
 __all__ = [
@@ -93,6 +93,9 @@ def read_results(paths: Sequence[Path], wanted: str = "auto") -> Iterator[Read]:
             reader = _reader(glance, wanted)
         except BadDocument as error:
             yield (), "", error
+            continue
+        if reader.sniff(glance) == BESIDE:
+            yield (document,), reader.NAME, []
             continue
         groups.setdefault((reader.NAME, path.parent), []).append(glance)
     for (name, _), glances in groups.items():
