@@ -12,7 +12,18 @@ from pathlib import Path
 from types import ModuleType
 
 from wattbench.core.errors import UsageError, did_you_mean
-from wattbench.interchange.results import aiperf, guidellm, vllm
+from wattbench.interchange.results import (
+    aiperf,
+    endpoints,
+    guidellm,
+    inference_perf,
+    inferencex,
+    llama_bench,
+    mlenergy,
+    mlperf,
+    sglang,
+    vllm,
+)
 from wattbench.interchange.results.document import BadDocument, Document, open_document
 from wattbench.interchange.results.glance import BESIDE, Glance, glance_at
 from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
@@ -25,7 +36,18 @@ from wattbench.interchange.results.runs import (
     window_events,
 )
 
-READERS: tuple[ModuleType, ...] = (vllm, aiperf, guidellm)
+READERS: tuple[ModuleType, ...] = (
+    vllm,
+    inferencex,
+    aiperf,
+    guidellm,
+    sglang,
+    mlenergy,
+    llama_bench,
+    inference_perf,
+    mlperf,
+    endpoints,
+)
 FORMATS: tuple[str, ...] = tuple(reader.NAME for reader in READERS)
 
 __all__ = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ SMALL_BYTES = 16 * 1024**2
 """Below this no archive is suspected [B]."""
 HEAD_BYTES = 256 * 1024
 GZIP_MAGIC = b"\x1f\x8b"
+_INFINITY = re.compile(rb"([:\[,]\s*)Infinity(?=\s*[,}\]])")
 Progress = Callable[[int], None]
 """Told the bytes of the file that were read."""
 
@@ -110,7 +112,7 @@ class Document:
 
     def _decoded(self, data: bytes, place: str) -> Any:
         try:
-            return msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
+            return _json_value(data.removeprefix(b"\xef\xbb\xbf"))
         except msgspec.DecodeError as error:
             raise BadDocument(
                 f"{self.path}{place}: not valid JSON ({error}); it may be cut off, or hold NaN, "
@@ -120,6 +122,16 @@ class Document:
             raise BadDocument(f"{self.path}{place}: nested too deep to be a result") from error
         except UnicodeDecodeError as error:
             raise BadDocument(f"{self.path}{place}: not in UTF-8") from error
+
+
+def _json_value(data: bytes) -> Any:
+    """The value; a bare ``Infinity``, which Python's ``json`` writes for no limit, is a text."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        if b"Infinity" not in data:
+            raise
+        return msgspec.json.decode(_INFINITY.sub(rb'\1"inf"', data))
 
 
 class _Source(io.BufferedIOBase):

@@ -123,7 +123,8 @@ class Fields:
         value = self.raw(name)
         if value is None:
             return None
-        return Fields(self.place, value, parent=self, prefix=self._path(name))
+        asked = (child for child in self._children if child._prefix == self._path(name))
+        return next(asked, None) or Fields(self.place, value, parent=self, prefix=self._path(name))
 
     def report(
         self,
@@ -135,6 +136,8 @@ class Fields:
         why: str = "",
     ) -> float | None:
         """Take a number as a figure that the tool reports, in this project's unit.
+
+        What another field of the document has told already stands; this one is only kept.
 
         Args:
             name: The field.
@@ -149,6 +152,13 @@ class Fields:
         value = self.number(name)
         if value is None:
             return None
+        told = next(
+            (r.field for r in self._reported if (r.metric, r.statistic) == (metric, statistic)),
+            None,
+        )
+        if told is not None:
+            self.note("kept", name, f"{told} tells it already")
+            return value * scale_ratio
         self.note(
             "converted" if scale_ratio != 1.0 or why else "taken", name, why or _scaled(scale_ratio)
         )
