@@ -5,6 +5,7 @@ The records are of the store, built from figures as readers of files give them.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -202,3 +203,12 @@ def test_the_command_reads_files_and_writes_a_page(tmp_path: Path) -> None:
     assert "<script" not in page.read_text()
     assert run(cli, ["audit", str(bad), "--require-clean"]).exit_code == 1
     assert isinstance(run(cli, ["audit"]).exception, UsageError)
+
+
+def test_energy_that_a_reader_refused_is_named() -> None:
+    """What a file says of its own energy and does not hold is a defect of the file."""
+    raw = load()
+    event = Event(kind="refused", time_s=0.0, detail={"field": "total_gpu_energy_j", "why": "no"})
+    assert "energy_refused" in codes(dataclasses.replace(raw, events=(*raw.events, event)))
+    event = Event(kind="refused", time_s=0.0, detail={"field": "generated_texts", "why": "no"})
+    assert codes(dataclasses.replace(raw, events=(*raw.events, event))) == set()

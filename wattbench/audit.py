@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -43,6 +44,9 @@ IDLE_FRACTION = 0.35
 
 Z95 = 1.959964
 """97.5 % point of a standard normal."""
+
+_OF_ENERGY = re.compile(r"joule|energy|power|watt|_[jw]$", re.IGNORECASE)
+"""Fields of a file that have to do with energy."""
 
 Fate = Literal["survives", "does not survive", "not comparable"]
 
@@ -131,6 +135,7 @@ def _findings(point: PointResult) -> Iterator[Finding]:
             _identities(figures), _impossible(figures), _devices(figures), _windows(figures)
         ):
             yield _finding(code, "error", message)
+        yield from _refused(run.raw)
         for trace in run.raw.traces:
             yield from _samples(trace)
 
@@ -149,7 +154,8 @@ class _Figures:
     def get(self, metric: str, statistic: str = "total") -> float | None:
         """One figure, None if it is not stated."""
         found = (r.value for r in self.all if (r.metric, r.statistic) == (metric, statistic))
-        return next(found, None)
+        count = self.raw.record.backend.get("device_count") if metric == "device_count" else None
+        return next(found, float(count) if isinstance(count, int | float) else None)
 
     def by_device(self, metric: str) -> dict[str, float]:
         """A figure of each device that is told apart."""
@@ -256,6 +262,15 @@ def _windows(figures: _Figures) -> Iterator[tuple[str, str]]:
                     "window_mismatch",
                     f"the load lasted {duration_s:.4g} s, and {what} {other_s:.4g} s.",
                 )
+
+
+def _refused(raw: RawRun) -> Iterator[Finding]:
+    """Figures of energy that the reader of the file could not take."""
+    for event in raw.events:
+        if event.kind == "refused" and _OF_ENERGY.search(str(event.detail["field"])):
+            yield _finding(
+                "energy_refused", "error", f"{event.detail['field']}: {event.detail['why']}"
+            )
 
 
 def _samples(trace: Trace) -> Iterator[Finding]:

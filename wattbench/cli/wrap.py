@@ -222,7 +222,8 @@ def _candidates(line: Sequence[str], results: Sequence[Path]) -> list[Path]:
     usual = [Path(name) for name in USUAL_FOLDERS]
     here = [path for path in Path().iterdir() if path.is_file()]
     there = [path for path in (*named, *usual) if path.exists() and not _is_above(path)]
-    return list(dict.fromkeys([*there, *here]))
+    # The same file may be named in two ways.
+    return list(dict.fromkeys(path.resolve() for path in (*there, *here)))
 
 
 def _is_above(path: Path) -> bool:

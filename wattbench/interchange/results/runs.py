@@ -160,7 +160,7 @@ class Envelope:
             ),
             measurement=measurement,
             alignment=alignment,
-            events=window_events(*window_s),
+            events=(*window_events(*window_s), *_refusals(measurement)),
             origin_s=origin_s or 0.0,
         )
 
@@ -229,6 +229,17 @@ def _named(measurement: Measurement) -> dict[str, Json]:
 
 
 def _events(measurement: Measurement, alignment: Alignment) -> tuple[Event, ...]:
+    return (*_window(measurement, alignment), *_refusals(measurement))
+
+
+def _refusals(measurement: Measurement) -> Iterator[Event]:
+    """What could not be taken travels with the run: an audit must know of it."""
+    for note in measurement.notes:
+        if note.fate == "refused":
+            yield Event(kind="refused", time_s=0.0, detail={"field": note.field, "why": note.why})
+
+
+def _window(measurement: Measurement, alignment: Alignment) -> tuple[Event, ...]:
     if measurement.window_s is None:
         return ()
     start_s, end_s = measurement.window_s
