@@ -19,7 +19,8 @@ PACKAGE = Path(__file__).parents[1] / "wattbench"
 Rule = Callable[[Path], list[str]]
 
 ALLOWED: Mapping[str, Set[str]] = {
-    "wattbench": set(),
+    "wattbench": {"frames"},
+    "exports": {"core", "metrics", "results", "frames", "interchange"},
     "core": set(),
     "documents": {"core"},
     "stats": {"core"},
@@ -39,6 +40,8 @@ ALLOWED: Mapping[str, Set[str]] = {
     "results": {"core", "energy", "stats", "metrics", "checks"},
     "search": {"core"},
     "comparison": {"core", "energy", "stats", "metrics", "results"},
+    "frames": {"core", "store", "metrics", "results"},
+    "audit": {"core", "stats", "metrics", "results"},
     "runner": {"core", "stats", "workload", "hardware", "__version__"},
     "plots": {"core", "energy", "stats", "metrics", "checks", "results"},
     "testing": {"core", "energy", "plugins"},

@@ -22,6 +22,18 @@ def reported(point: PointFacts) -> Iterator[Finding]:
             return
 
 
+def enveloped(point: PointFacts) -> Iterator[Finding]:
+    """``enveloped``: the energy is that of a program's whole life, not of its measured phase."""
+    for run in point.runs:
+        if run.raw.record.backend.get("alignment") == "enveloped" and run.raw.traces:
+            message = (
+                "The files of the wrapped program do not tell when it measured, so the energy is "
+                "that of its whole life, start-up and warm-up included."
+            )
+            yield finding("enveloped", "warning", "energy", message)
+            return
+
+
 def reported_energy(point: PointFacts) -> Iterator[Finding]:
     """``reported_energy``: a joule out of a file, with no samples behind it."""
     if point.headline.kind == "reported" and point.headline.gross.value is not None:

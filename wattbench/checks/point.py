@@ -20,7 +20,7 @@ from wattbench.checks.devices import (
     unproven,
 )
 from wattbench.checks.finding import finding
-from wattbench.checks.imported import reported, reported_energy
+from wattbench.checks.imported import enveloped, reported, reported_energy
 from wattbench.checks.meters import check_meters
 from wattbench.checks.power import alias, ignores_load, replayed, two_paths
 from wattbench.checks.steadiness import steadiness
@@ -327,6 +327,7 @@ CHECKS: tuple[Check, ...] = (
     _nothing_measured,
     reported,
     reported_energy,
+    enveloped,
     _failures,
     _tokens_missing,
     _lengths,

@@ -244,12 +244,12 @@ class Batch:
             workload=setting.workload.model_dump(mode="json") | {"seed": setting.seed},
             backend={
                 "name": setting.backend_spec.name,
-                "options": _stored(setting.backend_options),
+                "options": stored_options(setting.backend_options),
             },
             engine=info,
             hardware=setting.profile.model_dump(mode="json") if setting.profile else {},
             meters=tuple(
-                {"name": spec.name, "options": _stored(options)}
+                {"name": spec.name, "options": stored_options(options)}
                 for spec, options in setting.meter_specs
             ),
             operating_point=dict(setting.swept) | load.stored,
@@ -331,7 +331,7 @@ def _resume(batch: Batch, batch_id: str) -> None:
             batch.attempts[place] = batch.attempts.get(place, 0) + 1
 
 
-def _stored(options: Any) -> dict[str, Json]:
+def stored_options(options: Any) -> dict[str, Json]:
     """Options as recorded: the query of a URL may hold a key and is left out."""
     found: Mapping[str, Json] = dataclasses.asdict(options)
     return {

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from wattbench import __version__
+from wattbench.cli.import_runs import Restored, holds_runs, restore
 from wattbench.cli.options import database_option, json_option
 from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.hardware import load_profile
@@ -26,7 +27,14 @@ from wattbench.interchange.results import (
     read_mapped,
     read_results,
 )
-from wattbench.store import KeptDocument, add_imported, connect, database_url, show_url
+from wattbench.store import (
+    ImportedLoad,
+    KeptDocument,
+    add_imported,
+    connect,
+    database_url,
+    show_url,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +93,21 @@ def command(
       wattbench import artifacts/ --hardware h100-sxm --dry-run
       wattbench import mine.csv --map mine.yaml
     """  # noqa: D301 - click reads the backslash
-    outcomes = _outcomes(paths, **asked)
+    files = find_results(paths)
+    own = [path for path in files if holds_runs(path)]
+    outcomes = _outcomes([path for path in files if path not in own], **asked)
     new = set() if dry_run else _stored(outcomes, database)
+    restored = [restore(path, database, dry_run=dry_run) for path in own]
     where = show_url(database_url(database))
     if as_json:
-        click.echo(json.dumps(_json(outcomes, new, where, dry_run=dry_run), allow_nan=False))
+        shown = _json(outcomes, new, where, dry_run=dry_run)
+        shown["imports"] += [_restored_json(one) for one in restored]
+        click.echo(json.dumps(shown, allow_nan=False))
     else:
+        _print_restored(restored)
         _print(outcomes, new, where, dry_run=dry_run)
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    told = [*(one.error for one in outcomes), *(one.error for one in restored)]
+    errors = [error for error in told if error is not None]
     if errors:
         several = f"{len(errors)} files were not imported; " if len(errors) > 1 else ""
         raise WattbenchError(f"{several}{errors[0]}")
@@ -137,19 +152,22 @@ def _stored(outcomes: Sequence[_Outcome], database: str | None) -> set[str]:
         return {
             run.record.run_id
             for outcome, run in runs
-            if add_imported(
-                engine, run.record, run.requests(), run.events, run.reported, _kept(outcome)
-            )
+            if add_imported(engine, run.record, load_of(run, outcome.documents))
         }
     finally:
         engine.dispose()
 
 
-def _kept(outcome: _Outcome) -> list[KeptDocument]:
-    return [
-        KeptDocument(path=d.path, sha256=d.sha256, size_bytes=d.size_bytes)
-        for d in outcome.documents
-    ]
+def load_of(run: ImportedRun, documents: Sequence[Document]) -> ImportedLoad:
+    """What a run's files say, as the store takes it."""
+    return ImportedLoad(
+        requests=run.requests(),
+        events=run.events,
+        reported=run.reported,
+        documents=[
+            KeptDocument(path=d.path, sha256=d.sha256, size_bytes=d.size_bytes) for d in documents
+        ],
+    )
 
 
 def _json(
@@ -169,6 +187,22 @@ def _json(
             for outcome in outcomes
         ],
     }
+
+
+def _restored_json(one: Restored) -> dict[str, Any]:
+    return {
+        "files": [str(one.path)],
+        "format": "wattbench",
+        "error": str(one.error) if one.error else None,
+        "runs": [{"run_id": run_id, "new": run_id in one.new} for run_id in one.run_ids],
+    }
+
+
+def _print_restored(restored: Sequence[Restored]) -> None:
+    for one in restored:
+        if one.error is None:
+            count = f"{len(one.run_ids)} runs, {len(one.new)} of them new"
+            click.echo(f"{one.path}: wattbench, {count}")
 
 
 def _run_json(run: ImportedRun, new: set[str]) -> dict[str, Any]:
@@ -192,7 +226,8 @@ def _print(outcomes: Sequence[_Outcome], new: set[str], where: str, *, dry_run: 
         names = ", ".join(str(d.path) for d in outcome.documents)
         if outcome.error is not None:
             continue
-        click.echo(f"{names}: {outcome.format}")
+        nothing = "" if outcome.runs else ", beside its results; nothing to import"
+        click.echo(f"{names}: {outcome.format}{nothing}")
         for run in outcome.runs:
             click.echo(f"  {_line(run, new, dry_run=dry_run)}")
             for note in run.measurement.notes:

@@ -42,9 +42,11 @@ RATIO_ROWS = (
 )
 
 
-def console() -> Console:
-    """Standard output as a rich console, wide where nothing limits it."""
-    return Console(emoji=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+def console(*, to_stderr: bool = False) -> Console:
+    """Standard output, or error, as a rich console, wide where nothing limits it."""
+    stream = sys.stderr if to_stderr else sys.stdout
+    width = None if stream.isatty() else PLAIN_WIDTH
+    return Console(emoji=False, stderr=to_stderr, width=width)
 
 
 def fits(out: Console, table: Table) -> bool:
@@ -53,9 +55,9 @@ def fits(out: Console, table: Table) -> bool:
     return Measurement.get(out, unlimited, table).maximum <= out.width
 
 
-def print_points(points: Sequence[PointResult]) -> None:
+def print_points(points: Sequence[PointResult], *, to_stderr: bool = False) -> None:
     """Print results: a table per few operating points, then what to know about them."""
-    out = console()
+    out = console(to_stderr=to_stderr)
     for batch in _batches(points):
         out.print(_title(batch[0].facts), soft_wrap=True)
         begin = 0

@@ -149,7 +149,7 @@ class Event:
     Attributes:
         kind: ``idle_start``, ``idle_end``, ``warmup_start``, ``measure_start``,
             ``measure_end``, ``drain_end``, ``clock_anchor``, ``loop_lag``, ``meter_failed``,
-            ``server_state``, …
+            ``server_state``, ``refused``, …
         time_s: When [s, run clock].
         detail: What else is known, as JSON.
     """
@@ -167,7 +167,7 @@ class ReportedFigure:
         metric: What it is, by this project's name, which ends in the unit: ``ttft_s``,
             ``output_tokens_per_s``, ``output_tokens_count``, ``energy_joules``, ``duration_s``.
         statistic: ``total`` for a figure of the whole run; else ``mean``, ``sd``, ``min``,
-            ``max``, or a percentile such as ``p50`` or ``p99.9``.
+            ``max``, a percentile such as ``p50`` or ``p99.9``, or ``device:ID`` of one device.
         value: In that unit.
         field: Where it stood in the file.
     """

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from wattbench.interchange.channel import LoggedChannel, LogOptions, choose
 from wattbench.interchange.dcgm import read_dcgm
+from wattbench.interchange.own import HEADER, read_runs, run_lines
 from wattbench.interchange.power_log import read_csv
 from wattbench.interchange.ptdaemon import read_ptdaemon
 from wattbench.interchange.run_clock import (
@@ -32,6 +33,7 @@ _READERS: dict[LogFormat, Callable[..., list[LoggedChannel]]] = {
 
 __all__ = [
     "FORMATS",
+    "HEADER",
     "LogFormat",
     "LogOptions",
     "LoggedChannel",
@@ -41,6 +43,8 @@ __all__ = [
     "domains_of",
     "logged_run_s",
     "read_log",
+    "read_runs",
+    "run_lines",
     "run_times_s",
     "stretch",
 ]

@@ -71,8 +71,13 @@ def reported_domain(raw: RawRun) -> DomainEnergy | None:
     return DomainEnergy(domain=domain, used=True, gross=gross, idle=idle, deep_idle=idle)
 
 
-def reported_totals(raw: RawRun) -> Totals | None:
-    """Sums of the tool's own window; None if it does not tell enough of them."""
+def reported_totals(raw: RawRun, metered: EnergyMeasurement | Unmeasured) -> Totals | None:
+    """Sums of the tool's own window; None if it does not tell enough of them.
+
+    Args:
+        raw: The run.
+        metered: Energy of its meters over the window of the run.
+    """
     duration_s = _figure(raw, "duration_s")
     output_tokens = _figure(raw, "output_tokens_count")
     if not duration_s or output_tokens is None:
@@ -84,6 +89,9 @@ def reported_totals(raw: RawRun) -> Totals | None:
         request_count=_figure(raw, "completed_count") or 0.0,
         good_count=_figure(raw, "good_count"),
     )
+    if isinstance(metered, EnergyMeasurement):
+        joules = metered.energy_joules
+        totals = replace(totals, energy_joules=joules, request_joules=joules)
     return with_energy(raw, totals)
 
 

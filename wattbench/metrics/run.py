@@ -205,8 +205,9 @@ def _charged_energy(
 def _totals(
     raw: RawRun, log: RequestLog, window: Window | None, charged: list[DomainEnergy]
 ) -> Totals | None:
-    if window is None or not raw.requests:
-        return reported_totals(raw)
+    stated = None if raw.requests else reported_totals(raw, _headline(charged))
+    if window is None or stated is not None:
+        return stated
     totals = log.totals(window.start_s, window.end_s, _charged_energy(raw, charged, window))
     return with_energy(raw, totals)
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from wattbench.core.run import Event, Json
+
 T = TypeVar("T")
 
 
@@ -41,6 +43,12 @@ class RunClock:
         unix_s = self.started_unix_s + before_s if self.virtual else time.time()
         after_s = self.now_s()
         return (before_s + after_s) / 2, unix_s, after_s - before_s
+
+    def anchor(self) -> Event:
+        """The pair of clocks as an event of the run."""
+        time_s, unix_s, bracket_s = self.anchor_s()
+        detail: dict[str, Json] = {"unix_s": unix_s, "bracket_s": bracket_s}
+        return Event(kind="clock_anchor", time_s=time_s, detail=detail)
 
 
 FILES_EVERY = 64

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import psutil
 
-from wattbench.core.energy import EnergyDomain, FloatArray
-from wattbench.core.errors import BackendError, MeterError, UsageError, WattbenchError
+from wattbench.core.errors import BackendError, WattbenchError
 from wattbench.core.load import Phase, RequestResult
 from wattbench.core.protocols import Backend, Meter, RecordSink
 from wattbench.core.run import Event, Json, RunRecord
 from wattbench.runner.clock import RunClock
 from wattbench.runner.load import LiveState, LoadGenerator
+from wattbench.runner.metering import metering
 from wattbench.runner.observe import observing
 from wattbench.workload import (
     ClosedLoop,
@@ -65,65 +65,6 @@ class RunPlan:
     calibration: Mapping[str, Json] | None = None
 
 
-class _TraceSink:
-    """Stamps and forwards a meter's samples; keeps the latest power for the progress line."""
-
-    def __init__(self, clock: RunClock, sink: RecordSink, run_id: str, live: LiveState) -> None:
-        self._clock = clock
-        self._sink = sink
-        self._run_id = run_id
-        self._live = live
-        self._domains: dict[str, EnergyDomain] = {}
-        self._latest: dict[str, tuple[float, float]] = {}
-        self._watts: dict[str, float] = {}
-
-    def now_s(self) -> float:
-        return self._clock.now_s()
-
-    def declare(self, domain: EnergyDomain) -> None:
-        if domain.name in self._domains:
-            raise MeterError(
-                f"two meters measure a domain called {domain.name!r}: drop one of the --meter, or "
-                f"tell agents apart with name=…"
-            )
-        self._domains[domain.name] = domain
-        self._sink.domain(self._run_id, domain)
-
-    def demand_devices(self, devices: tuple[str, ...] | None) -> None:
-        """Refuse a ``--devices`` entry that no declared domain knows."""
-        domains = list(self._domains.values())
-        for device in devices or ():
-            if not any(domain.covers(device) for domain in domains):
-                known = "; ".join(f"{d.name} ({', '.join(d.devices)})" for d in domains) or "none"
-                raise UsageError(f"device {device!r} is not measured; there is {known}")
-
-    def sample(
-        self,
-        domain: str,
-        time_s: Sequence[float] | FloatArray,
-        value: Sequence[float] | FloatArray,
-    ) -> None:
-        times, values = np.asarray(time_s, np.float64), np.asarray(value, np.float64)
-        if not len(times):
-            return
-        self._sink.samples(self._run_id, domain, times, values)
-        self._show(self._domains[domain], float(times[-1]), float(values[-1]))
-
-    def note(self, kind: str, **detail: Json) -> None:
-        self._sink.event(self._run_id, Event(kind=kind, time_s=self.now_s(), detail=detail))
-
-    def _show(self, domain: EnergyDomain, time_s: float, value: float) -> None:
-        if domain.quantity == "power":
-            self._watts[domain.name] = value
-        else:
-            before_s, before = self._latest.get(domain.name, (time_s, value))
-            if time_s > before_s:
-                self._watts[domain.name] = (value - before) / (time_s - before_s)
-            self._latest[domain.name] = (time_s, value)
-        top = [w for name, w in self._watts.items() if self._domains[name].parent is None]
-        self._live.power_watts = sum(top) if top else None
-
-
 class _Run:
     """State of one run while it is carried out."""
 
@@ -154,11 +95,6 @@ class _Run:
     def event(self, kind: str, **detail: Json) -> None:
         self.live.phase, self.live.phase_started_s = kind, self.clock.now_s()
         self.sink.event(self.run_id, Event(kind=kind, time_s=self.clock.now_s(), detail=detail))
-
-    def anchor(self) -> None:
-        time_s, unix_s, bracket_s = self.clock.anchor_s()
-        detail: dict[str, Json] = {"unix_s": unix_s, "bracket_s": bracket_s}
-        self.sink.event(self.run_id, Event(kind="clock_anchor", time_s=time_s, detail=detail))
 
     def _on_result(self, result: RequestResult) -> None:
         self.sink.request(self.run_id, result)
@@ -260,15 +196,15 @@ async def execute(
     sink.begin(record)
     run = _Run(plan, backend, sink, clock, live)
     try:
-        run.anchor()
+        sink.event(record.run_id, clock.anchor())
         for kind, detail in (("deep_idle", plan.deep_idle), ("calibration", plan.calibration)):
             if detail is not None:
                 sink.event(record.run_id, Event(kind=kind, time_s=0.0, detail=detail))
         with _prompt_stamps():
             watch = observing(backend, clock, sink, record.run_id)
-            async with _metering(meters, run), _lag_watch(run), watch:
+            async with metering(meters, record, clock, sink, live), _lag_watch(run), watch:
                 await run.carry_out()
-        run.anchor()
+        sink.event(record.run_id, clock.anchor())
     except BaseException as failure:
         error = _first(failure)
         if isinstance(error, WattbenchError):
@@ -284,27 +220,6 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-@asynccontextmanager
-async def _metering(meters: Sequence[Meter], run: _Run) -> AsyncIterator[None]:
-    """Meters run around the load; one that fails on the way spoils joules, not latencies."""
-    sink = _TraceSink(run.clock, run.sink, run.run_id, run.live)
-    started: list[Meter] = []
-    try:
-        for meter in meters:
-            await meter.start(sink)
-            started.append(meter)
-        record = run.plan.record
-        for devices in (record.devices, *record.roles.values()):
-            sink.demand_devices(devices)
-        yield
-    finally:
-        for meter in started:
-            try:
-                await meter.stop()
-            except MeterError as error:
-                run.event("meter_failed", message=str(error))
 
 
 @asynccontextmanager

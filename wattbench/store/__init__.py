@@ -9,12 +9,20 @@ from wattbench.store.calibrations import (
     save_calibration,
 )
 from wattbench.store.database import check_place, connect, database_url, show_url
-from wattbench.store.imports import KeptDocument, add_imported, document_content, has_run
+from wattbench.store.imports import (
+    ImportedLoad,
+    KeptDocument,
+    add_imported,
+    document_content,
+    has_run,
+    join_imported,
+)
 from wattbench.store.reader import RunSummary, load_run, select_runs
 from wattbench.store.writer import StoreWriter, add_traces, remove_domain
 
 __all__ = [
     "URL",
+    "ImportedLoad",
     "KeptDocument",
     "RunSummary",
     "StoreWriter",
@@ -26,6 +34,7 @@ __all__ = [
     "database_url",
     "document_content",
     "has_run",
+    "join_imported",
     "list_calibrations",
     "load_calibration",
     "load_run",

@@ -152,7 +152,7 @@ reported = sa.Table(
     sa.Column("reported_id", sa.Integer, primary_key=True, autoincrement=True),
     _run_id(primary=False),
     sa.Column("metric", sa.Text, nullable=False),
-    sa.Column("statistic", sa.String(16), nullable=False),
+    sa.Column("statistic", sa.Text, nullable=False),
     sa.Column("value", sa.Float, nullable=False),
     sa.Column("field", sa.Text, nullable=False),
 )

@@ -169,11 +169,7 @@ def add_traces(
     try:
         with engine.begin() as connection:
             for trace in traces:
-                name = trace.domain.name
-                value = trace.power_watts if isinstance(trace, PowerTrace) else trace.energy_joules
-                block = block_row(run_id, name, 0, trace.time_s, value)
-                connection.execute(sa.insert(schema.domains), domain_row(run_id, trace.domain))
-                connection.execute(sa.insert(schema.trace_blocks), block)
+                add_trace(connection, run_id, trace)
             for event in events:
                 connection.execute(sa.insert(schema.events), event_row(run_id, event))
     except sa.exc.IntegrityError as error:
@@ -181,6 +177,15 @@ def add_traces(
         raise StoreError(f"run {run_id} has one of the domains {names} already") from error
     except sa.exc.SQLAlchemyError as error:
         raise store_error(error) from error
+
+
+def add_trace(connection: sa.Connection, run_id: str, trace: Trace) -> None:
+    """Insert a domain with its samples, in the transaction of a connection."""
+    value = trace.power_watts if isinstance(trace, PowerTrace) else trace.energy_joules
+    connection.execute(sa.insert(schema.domains), domain_row(run_id, trace.domain))
+    if len(value):
+        block = block_row(run_id, trace.domain.name, 0, trace.time_s, value)
+        connection.execute(sa.insert(schema.trace_blocks), block)
 
 
 def remove_domain(engine: sa.Engine, run_id: str, name: str, event: Event) -> None:

@@ -13,7 +13,9 @@ from types import ModuleType
 
 from wattbench.core.errors import UsageError, did_you_mean
 from wattbench.interchange.results import (
+    aiperf,
     endpoints,
+    guidellm,
     inference_perf,
     inferencex,
     llama_bench,
@@ -24,14 +26,23 @@ from wattbench.interchange.results import (
     vllm,
 )
 from wattbench.interchange.results.document import BadDocument, Document, open_document
-from wattbench.interchange.results.glance import Glance, glance_at
+from wattbench.interchange.results.glance import BESIDE, Glance, glance_at
 from wattbench.interchange.results.mapped import read_mapped
 from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
-from wattbench.interchange.results.runs import BACKEND, Alignment, ImportedRun, imported_runs
+from wattbench.interchange.results.runs import (
+    BACKEND,
+    Alignment,
+    Envelope,
+    ImportedRun,
+    imported_runs,
+    window_events,
+)
 
 READERS: tuple[ModuleType, ...] = (
     vllm,
     inferencex,
+    aiperf,
+    guidellm,
     sglang,
     mlenergy,
     llama_bench,
@@ -49,6 +60,7 @@ __all__ = [
     "BadDocument",
     "Clock",
     "Document",
+    "Envelope",
     "Fate",
     "ImportedRun",
     "Measurement",
@@ -56,8 +68,10 @@ __all__ = [
     "Read",
     "find_results",
     "imported_runs",
+    "open_document",
     "read_mapped",
     "read_results",
+    "window_events",
 ]
 
 Read = tuple[tuple[Document, ...], str, list[Measurement] | BadDocument]
@@ -105,6 +119,9 @@ def read_results(paths: Sequence[Path], wanted: str = "auto") -> Iterator[Read]:
             reader = _reader(glance, wanted)
         except BadDocument as error:
             yield (), "", error
+            continue
+        if reader.sniff(glance) == BESIDE:
+            yield (document,), reader.NAME, []
             continue
         groups.setdefault((reader.NAME, path.parent), []).append(glance)
     for (name, _), glances in groups.items():

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from wattbench.interchange.results.document import BadDocument, Document, Progress
 
+BESIDE = "beside"
+"""Layout of a file that a tool writes beside its results: known, and nothing to import."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glance:

@@ -145,6 +145,9 @@ def take_power(
             scale_ratio=1 / power_watts,
             why="over avg_total_gpu_power_w",
         )
+    if power_watts is not None:
+        metrics.report("avg_power_w", "mean_power_per_device_watts")
+    _take_each(sidecar)
     legacy = metrics.count("power_metric_schema_version") != POWER_SCHEMA
     for name in present:
         metric = _JOULES.get(name, ("", ()))[0] or _ROLES.get(name) or _HOST.get(name)
@@ -156,6 +159,14 @@ def take_power(
             metrics.note("refused", name, "cpu_power_valid is not 1")
         else:
             metrics.report(name, metric)
+
+
+def _take_each(sidecar: Fields | None) -> None:
+    """The energy of each GPU: one that idles in the sum can be told by it."""
+    each = sidecar.nested("per_gpu_energy_j") if sidecar is not None else None
+    if each is not None:
+        for name in each:
+            each.report(name, "energy_joules", f"device:{name}")
 
 
 def taken_window_s(sidecar: Fields, *, alone: bool) -> tuple[float, float] | None:

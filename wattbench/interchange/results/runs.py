@@ -14,6 +14,8 @@ from wattbench.interchange.results.document import Document
 from wattbench.interchange.results.measurement import Measurement
 
 Alignment = Literal["aligned", "enveloped", "unaligned"]
+SLACK_S = 2.0
+"""A tool may round the ends of its window by this [s]."""
 BACKEND = "import"
 """What stands as backend of an imported run."""
 
@@ -27,6 +29,7 @@ class ImportedRun:
         measurement: What the files say.
         alignment: ``aligned`` if its times are absolute, so that a power log can be joined.
         events: Start and end of the tool's measured phase.
+        origin_s: Origin of the run clock, on the clock of the measurement [s].
     """
 
     record: RunRecord
@@ -37,8 +40,9 @@ class ImportedRun:
 
     def requests(self) -> Iterator[RequestResult]:
         """The requests, on the run clock."""
-        for result in self.measurement.requests() if self.measurement.requests else ():
-            yield moved(result, -self.origin_s)
+        if self.measurement.requests is not None and self.alignment != "enveloped":
+            for result in self.measurement.requests():
+                yield moved(result, -self.origin_s)
 
     @property
     def reported(self) -> tuple[ReportedFigure, ...]:
@@ -100,6 +104,85 @@ def imported_runs(
     return runs
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """The life of a program that was wrapped.
+
+    Attributes:
+        start_s: When it was started [s, run clock].
+        end_s: When it had ended [s, run clock].
+        origin_unix_s: Origin of the run clock [Unix s].
+        origin_monotonic_s: Origin of the run clock on the monotonic clock of the host [s].
+    """
+
+    start_s: float
+    end_s: float
+    origin_unix_s: float
+    origin_monotonic_s: float
+
+    def holds(self, measurement: Measurement) -> bool:
+        """Whether a measurement can have been made by the program: its window lies inside."""
+        origin_s = self._origin_s(measurement)
+        if origin_s is None or measurement.window_s is None:
+            return True
+        start_s, end_s = (time_s - origin_s for time_s in measurement.window_s)
+        return self.start_s - SLACK_S <= start_s and end_s <= self.end_s + SLACK_S
+
+    def joined(
+        self, record: RunRecord, measurement: Measurement, documents: Sequence[Document]
+    ) -> ImportedRun:
+        """The run of the program, with what its files say on the clock of the run.
+
+        Without times of its own the tool's whole life is its window: the run is *enveloped*.
+
+        Args:
+            record: The run as it was begun.
+            measurement: What the files say.
+            documents: The files.
+        """
+        origin_s = self._origin_s(measurement)
+        window_s: tuple[float, float] = (self.start_s, self.end_s)
+        alignment: Alignment = "enveloped"
+        if origin_s is not None and measurement.window_s is not None:
+            start_s, end_s = measurement.window_s
+            window_s, alignment = (start_s - origin_s, end_s - origin_s), "aligned"
+        backend = _backend(measurement, documents, alignment)
+        return ImportedRun(
+            record=dataclasses.replace(
+                record,
+                workload={"name": measurement.tool, **measurement.workload},
+                backend=backend | dict(record.backend) | {"alignment": alignment},
+                engine=dataclasses.replace(
+                    _engine(measurement), on_client_host=record.engine.on_client_host
+                ),
+                hardware=dict(record.hardware) or _named(measurement),
+                operating_point=dict(measurement.operating_point),
+            ),
+            measurement=measurement,
+            alignment=alignment,
+            events=(*window_events(*window_s), *_refusals(measurement)),
+            origin_s=origin_s or 0.0,
+        )
+
+    def _origin_s(self, measurement: Measurement) -> float | None:
+        """Origin of the run clock on the clock of a measurement [s]; None if it has none."""
+        origins = {"unix": self.origin_unix_s, "monotonic": self.origin_monotonic_s}
+        return None if measurement.clock is None else origins[measurement.clock]
+
+
+def window_events(start_s: float, end_s: float) -> tuple[Event, ...]:
+    """The measured phase of a tool as events.
+
+    Args:
+        start_s: Its start [s, run clock].
+        end_s: Its end [s, run clock].
+    """
+    return (
+        Event(kind="measure_start", time_s=start_s),
+        Event(kind="measure_end", time_s=end_s),
+    )
+
+
 def moved(result: RequestResult, by_s: float) -> RequestResult:
     """A request on another clock.
 
@@ -146,14 +229,22 @@ def _named(measurement: Measurement) -> dict[str, Json]:
 
 
 def _events(measurement: Measurement, alignment: Alignment) -> tuple[Event, ...]:
+    return (*_window(measurement, alignment), *_refusals(measurement))
+
+
+def _refusals(measurement: Measurement) -> Iterator[Event]:
+    """What could not be taken travels with the run: an audit must know of it."""
+    for note in measurement.notes:
+        if note.fate == "refused":
+            yield Event(kind="refused", time_s=0.0, detail={"field": note.field, "why": note.why})
+
+
+def _window(measurement: Measurement, alignment: Alignment) -> tuple[Event, ...]:
     if measurement.window_s is None:
         return ()
     start_s, end_s = measurement.window_s
-    events = [
-        Event(kind="measure_start", time_s=0.0),
-        Event(kind="measure_end", time_s=end_s - start_s),
-    ]
-    if alignment == "aligned":
-        # A tool that tells Unix seconds keeps its own clock: the two agree by definition.
-        events.insert(0, Event(kind="clock_anchor", time_s=0.0, detail={"unix_s": start_s}))
-    return tuple(events)
+    events = window_events(0.0, end_s - start_s)
+    if alignment != "aligned":
+        return events
+    # A tool that tells Unix seconds keeps its own clock: the two agree by definition.
+    return (Event(kind="clock_anchor", time_s=0.0, detail={"unix_s": start_s}), *events)

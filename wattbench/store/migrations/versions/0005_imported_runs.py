@@ -32,7 +32,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("metric", sa.Text(), nullable=False),
-        sa.Column("statistic", sa.String(16), nullable=False),
+        sa.Column("statistic", sa.Text(), nullable=False),
         sa.Column("value", sa.Float(), nullable=False),
         sa.Column("field", sa.Text(), nullable=False),
     )

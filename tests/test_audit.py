@@ -1,0 +1,214 @@
+"""``wattbench audit``: each defect of published records on a constructed one, and clean ones pass.
+
+The records are of the store, built from figures as readers of files give them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from result_files import vllm_result, write_json
+
+from wattbench.audit import audit
+from wattbench.cli.main import cli
+from wattbench.core.energy import EnergyDomain, PowerTrace
+from wattbench.core.errors import UsageError
+from wattbench.core.run import EngineInfo, Event, Mode, RawRun, ReportedFigure, RunRecord
+
+CLEAN: Mapping[str, float] = {
+    "duration_s": 100.0,
+    "completed_count": 50.0,
+    "output_tokens_count": 10_000.0,
+    "input_tokens_count": 20_000.0,
+    "output_tokens_per_s": 100.0,
+    "requests_per_s": 0.5,
+    "energy_joules": 30_000.0,
+    "mean_power_watts": 300.0,
+    "energy_per_output_token_joules": 3.0,
+    "energy_per_input_token_joules": 1.5,
+    "energy_per_request_joules": 600.0,
+}
+
+
+def load(
+    changes: Mapping[str, float] | None = None,
+    *,
+    by_device: Mapping[str, float] | None = None,
+    model: str = "some/model",
+    boundary: str = "board",
+    name: str = "a",
+    samples_watts: list[float] | None = None,
+) -> RawRun:
+    """A load of another tool with the clean figures, some of them changed."""
+    figures = dict(CLEAN) | dict(changes or {})
+    reported = [
+        ReportedFigure(metric=metric, statistic="total", value=value, field=metric)
+        for metric, value in figures.items()
+    ]
+    reported += [
+        ReportedFigure(
+            metric="energy_joules", statistic=f"device:{device}", value=value, field=device
+        )
+        for device, value in (by_device or {}).items()
+    ]
+    record = RunRecord(
+        run_id=f"import-{name}",
+        batch_id=f"import-{name}",
+        point_index=0,
+        repeat_index=0,
+        started_unix_s=0.0,
+        virtual_time=False,
+        workload={"name": "made"},
+        backend={"name": "import", "tool": "made", "boundary": boundary},
+        engine=EngineInfo(model=model, engine="made", tokens_source="usage", mode=Mode()),
+        hardware={},
+        meters=(),
+        operating_point={},
+        seed=0,
+        environment={},
+    )
+    return RawRun(
+        record=record,
+        status="completed",
+        error_text=None,
+        requests=(),
+        traces=tuple(_trace(samples_watts) for _ in range(samples_watts is not None)),
+        events=(Event(kind="measure_start", time_s=0.0), Event(kind="measure_end", time_s=100.0)),
+        reported=tuple(reported),
+    )
+
+
+def _trace(samples_watts: list[float] | None) -> PowerTrace:
+    watts = np.array(samples_watts or [])
+    domain = EnergyDomain(
+        name="gpu:0",
+        meter="made",
+        quantity="power",
+        kind="integrated",
+        boundary="board",
+        devices=("gpu:0",),
+        method="made",
+        update_period_s=0.01,
+    )
+    return PowerTrace(domain=domain, time_s=np.linspace(0, 100, len(watts)), power_watts=watts)
+
+
+def codes(raw: RawRun) -> set[str]:
+    """Codes of what the audit finds in one load."""
+    return {finding.code for one in audit([raw]).loads for finding in one.findings}
+
+
+def test_clean_figures_pass() -> None:
+    """Figures that agree, rounded as a file rounds them."""
+    found = audit([load(), load({"energy_per_output_token_joules": 3.004}, name="b")])
+    assert found.clean
+    assert [one.findings for one in found.loads] == [(), ()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"energy_joules": 0.0}, "read_stored_as_zero"),
+        ({"mean_power_watts": 0.0}, "read_stored_as_zero"),
+        ({"energy_per_request_joules": 691.0 * 3}, "energy_request_mismatch"),
+        ({"energy_per_output_token_joules": 1.0}, "energy_token_mismatch"),
+        ({"energy_per_input_token_joules": 3.0}, "energy_token_mismatch"),
+        ({"mean_power_watts": 275.0}, "energy_power_mismatch"),
+        ({"output_tokens_per_s": 12.5}, "rate_mismatch"),
+        ({"requests_per_s": 0.6}, "rate_mismatch"),
+        ({"energy_duration_s": 80.0, "mean_power_watts": 375.0}, "window_mismatch"),
+        ({"mean_power_per_device_watts": 75.0, "device_count": 8.0}, "device_power_mismatch"),
+    ],
+)
+def test_each_contradiction_is_named(changes: dict[str, float], code: str) -> None:
+    """A divisor, a window or a failed read that does not fit the rest."""
+    assert code in codes(load(changes))
+    assert not audit([load(changes)]).clean
+
+
+def test_idle_devices_in_the_sum_are_named() -> None:
+    """Three devices at 61 W beside one that works: the load is charged 62 % too much."""
+    devices = {"0": 29_900.0, "1": 6_100.0, "2": 6_100.0, "3": 6_300.0}
+    figures = {"energy_joules": 48_400.0, "mean_power_watts": 484.0}
+    assert "idle_devices_summed" in codes(load(figures, by_device=devices))
+    even = {"0": 15_000.0, "1": 15_000.0}
+    assert codes(load(by_device=even)) == set()
+    assert "device_sum_mismatch" in codes(load(by_device={"0": 15_000.0, "1": 5_500.0}))
+
+
+def test_mean_times_duration_of_cut_samples_is_named() -> None:
+    """The edges and the peaks were cut off before the mean was taken: E is not P × t any more."""
+    assert "energy_power_mismatch" in codes(load({"mean_power_watts": 270.0}))
+
+
+def test_samples_of_zero_and_a_false_period_are_named() -> None:
+    """A read that failed is no 0 W; a sensor said to tick every 10 ms was read every second."""
+    watts = [300.0] * 101
+    assert "period_mismatch" in codes(load(samples_watts=watts))
+    watts[50] = 0.0
+    assert "read_stored_as_zero" in codes(load(samples_watts=watts))
+
+
+def test_rankings_survive_their_uncertainty_or_not() -> None:
+    """20 % apart survives ± 5 % each, 3 % does not."""
+
+    def at(joules: float, name: str, **more: Any) -> RawRun:
+        scale = joules / 3.0
+        energy = {
+            key: value * scale
+            for key, value in CLEAN.items()
+            if key.startswith(("energy", "mean_power"))
+        }
+        return load(energy, name=name, **more)
+
+    found = audit([at(3.0, "a"), at(3.6, "b"), at(3.09, "c")])
+    fates = {(r.first[-1], r.second[-1]): r.fate for r in found.rankings}
+    assert fates == {
+        ("a", "b"): "survives",
+        ("a", "c"): "does not survive",
+        ("b", "c"): "survives",
+    }
+    assert found.rankings[0].ratio.value == pytest.approx(1.2)
+    wide = audit([at(3.0, "a"), at(3.6, "b")], 0.2)
+    assert wide.rankings[0].fate == "does not survive"
+
+
+@pytest.mark.parametrize("change", [{"model": "other"}, {"boundary": "node"}])
+def test_unlike_things_are_not_ranked(change: dict[str, str]) -> None:
+    """Another tokenizer, another boundary: no order is claimed, and the reason is."""
+    found = audit([load(), load(name="b", **change)])  # type: ignore[arg-type]
+    assert found.rankings[0].fate == "not comparable"
+    assert "unlike" in found.rankings[0].why
+
+
+def test_the_command_reads_files_and_writes_a_page(tmp_path: Path) -> None:
+    """Text, JSON and a page; what a file states wrongly makes --require-clean fail."""
+    good = write_json(tmp_path / "good" / "v.json", vllm_result())
+    bad = write_json(tmp_path / "bad" / "v.json", vllm_result(output_throughput=13.0))
+    page = tmp_path / "page.html"
+    run = CliRunner().invoke
+    result = run(cli, ["audit", str(good), "--json", "--require-clean"])
+    assert (result.exit_code, json.loads(result.stdout)["clean"]) == (0, True)
+    result = run(cli, ["audit", str(good), str(bad), "--page", str(page)])
+    assert result.exit_code == 0, result.output
+    assert "rate_mismatch" in result.stdout
+    assert "rate_mismatch" in page.read_text()
+    assert "<script" not in page.read_text()
+    assert run(cli, ["audit", str(bad), "--require-clean"]).exit_code == 1
+    assert isinstance(run(cli, ["audit"]).exception, UsageError)
+
+
+def test_energy_that_a_reader_refused_is_named() -> None:
+    """What a file says of its own energy and does not hold is a defect of the file."""
+    raw = load()
+    event = Event(kind="refused", time_s=0.0, detail={"field": "total_gpu_energy_j", "why": "no"})
+    assert "energy_refused" in codes(dataclasses.replace(raw, events=(*raw.events, event)))
+    event = Event(kind="refused", time_s=0.0, detail={"field": "generated_texts", "why": "no"})
+    assert codes(dataclasses.replace(raw, events=(*raw.events, event))) == set()

@@ -1,0 +1,135 @@
+"""``wattbench wrap``: a program under meters, its results joined, all else passed through."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wire import emulated, get
+
+WATTBENCH = [sys.executable, "-m", "wattbench"]
+TOOL = [sys.executable, str(Path(__file__).parent / "wrapped_tool.py")]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[str]:
+    """An emulated machine behind an API; its address."""
+    with emulated("h100-sxm") as (url, _):
+        yield url
+
+
+def wrap(folder: Path, *words: str, meter: str = "cpu-load", **more: Any) -> Any:
+    """Carry out ``wattbench wrap`` in a folder."""
+    command = [*WATTBENCH, "wrap", "--meter", meter, "--db", str(folder / "db"), *words]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, **more
+    )
+
+
+def show(folder: Path) -> dict[str, Any]:
+    """The only point in the store of a folder."""
+    command = [*WATTBENCH, "show", "latest", "--db", str(folder / "db"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (point,) = json.loads(done.stdout)["points"]
+    assert isinstance(point, dict)
+    return point
+
+
+def codes(point: dict[str, Any]) -> set[str]:
+    """Codes of the findings."""
+    return {finding["code"] for finding in point["findings"]}
+
+
+def test_energy_is_that_of_the_measured_phase(machine: str, tmp_path: Path) -> None:
+    """The window is the tool's own, and its joules hold the truth of the machine in them."""
+    meter = f"prometheus,url={machine}/metrics"
+    options = ("--idle-s", "2", "--hardware", "h100-sxm", "--json")
+    done = wrap(tmp_path, *options, "--", *TOOL, machine, "10", "result.json", meter=meter)
+    assert done.returncode == 0, done.stderr
+    assert "asked" in done.stderr
+    (point,) = json.loads(done.stdout)["points"]
+    window = point["window"]
+    assert 10 <= window["duration_s"] < 11.5
+    place = f"/truth?start={window['start_unix_s']}&end={window['end_unix_s']}"
+    truth = get(machine + place)
+    energy = point["energy"]["headline"]
+    assert energy["kind"] == "counter"
+    gross = energy["gross_joules"]
+    assert gross["low"] <= truth["energy_joules"] <= gross["high"]
+    assert energy["net_loaded_idle_joules"]["value"] is not None
+    assert point["requests"]["failed"] == 0
+    assert point["tokens"]["output"] == pytest.approx(40 * point["requests"]["completed"], rel=0.1)
+    assert point["metrics"]["energy_per_output_token_joules"]["low"] is not None
+    assert "enveloped" not in codes(point)
+    assert point["verdict"]["energy"] == "valid"
+
+
+def test_output_and_exit_code_pass_through(tmp_path: Path) -> None:
+    """Standard output is the program's own; the table comes after, on standard error."""
+    done = wrap(tmp_path, "--idle-s", "0", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert done.returncode == 7
+    assert done.stdout == "out\n"
+    assert done.stderr.startswith("err\n")
+    assert "no result file" in done.stderr
+    point = show(tmp_path)
+    assert point["metrics"]["mean_power_watts"]["value"] > 0
+    assert {"enveloped", "nothing_measured"} <= codes(point)
+
+
+def test_signals_pass_through(tmp_path: Path) -> None:
+    """The program hears of the signal, ends in its own way, and the run is kept."""
+    script = "trap 'echo heard; exit 5' TERM; echo ready; while :; do sleep 0.1; done"
+    command = [*WATTBENCH, "wrap", "--idle-s", "0", "--meter", "cpu-load"]
+    command += ["--db", str(tmp_path / "db"), "--", "sh", "-c", script]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "heard\n"
+        assert process.wait(30) == 5
+    assert show(tmp_path)["metrics"]["mean_power_watts"]["value"] > 0
+
+
+def test_a_signal_that_ends_the_program_is_its_exit_code(tmp_path: Path) -> None:
+    """128 and the number, as a shell says it."""
+    done = wrap(tmp_path, "--idle-s", "0", "--", "sh", "-c", "kill -9 $$")
+    assert done.returncode == 137
+
+
+def test_nothing_is_run_that_cannot_be_measured(tmp_path: Path) -> None:
+    """No such program, no such meter: said before anything is done."""
+    done = wrap(tmp_path, "--", "no-such-program")
+    assert done.returncode == 2
+    assert "no-such-program" in done.stderr
+    ran = tmp_path / "ran"
+    done = wrap(tmp_path, "--", "touch", str(ran), meter="prometheus,url=http://127.0.0.1:9/x")
+    assert done.returncode != 0
+    assert not ran.exists()
+    done = wrap(tmp_path, "--meter", "auto", "--", "echo", "http://gpu.example.org:8000")
+    assert done.returncode == 2
+    assert "another machine" in done.stderr
+
+
+def test_files_from_before_are_not_results(tmp_path: Path, machine: str) -> None:
+    """An old result beside the new program is not taken for its own."""
+    subprocess.run([*TOOL, machine, "1", str(tmp_path / "old.json")], check=True)
+    time.sleep(1.5)
+    wrap(tmp_path, "--idle-s", "0", "--", "sleep", "0.2")
+    assert "nothing_measured" in codes(show(tmp_path))
+
+
+def test_keys_of_the_command_are_not_kept(tmp_path: Path) -> None:
+    """Neither the store nor what is printed holds a key that the command was given."""
+    done = wrap(tmp_path, "--idle-s", "0", "--", "true", "--api-key", "sk-very-secret")
+    assert "sk-very-secret" not in done.stdout + done.stderr
+    for path in tmp_path.iterdir():
+        if path.is_file():
+            assert b"sk-very-secret" not in path.read_bytes()

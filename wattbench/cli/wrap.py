@@ -1,0 +1,318 @@
+"""``wattbench wrap -- COMMAND``: joules under the load generator that is used already."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from wattbench.cli.asked import devices
+from wattbench.cli.batch import stored_options
+from wattbench.cli.import_ import load_of
+from wattbench.cli.options import database_option, json_option, require_valid_option
+from wattbench.cli.sensors import build_meter, default_sensors, demand_source, meter_spec
+from wattbench.cli.tables import print_points, require_valid
+from wattbench.core.errors import UsageError, WattbenchError
+from wattbench.core.protocols import Meter
+from wattbench.core.run import EngineInfo, Mode, RunRecord
+from wattbench.hardware import MachineProfile, is_this_machine, load_profile
+from wattbench.interchange.results import (
+    BadDocument,
+    Document,
+    Envelope,
+    ImportedRun,
+    Measurement,
+    find_results,
+    read_results,
+    window_events,
+)
+from wattbench.plugins import PluginContext
+from wattbench.results import document, evaluate
+from wattbench.runner import Wrapped, enclose, environment, run_async
+from wattbench.store import (
+    URL,
+    ImportedLoad,
+    StoreWriter,
+    check_place,
+    connect,
+    database_url,
+    join_imported,
+    load_run,
+    show_url,
+)
+
+USUAL_FOLDERS = ("artifacts",)
+"""Where tools write below the current folder when they are not told where."""
+_ADDRESS = re.compile(r"https?://[^\s,;'\"]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What the result files of a program say: one load, and the files."""
+
+    measurement: Measurement
+    documents: tuple[Document, ...]
+
+
+@click.command(
+    name="wrap", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("line", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--meter",
+    "meters",
+    multiple=True,
+    metavar="NAME[,KEY=VALUE…]",
+    help="Meter and its options, may be repeated.  [default: auto: this machine's sensors, else "
+    "its CPU load]",
+)
+@click.option(
+    "--devices",
+    default="auto",
+    show_default=True,
+    callback=devices,
+    metavar="ID,…|auto",
+    help="Devices that are charged, by name, index or domain.",
+)
+@click.option(
+    "--idle-s",
+    type=click.FloatRange(0, 3600),
+    default=10.0,
+    show_default=True,
+    help="Idle of the machine measured before, the engine being up; 0 for none.",
+)
+@click.option(
+    "--results",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Where the tool writes its results.  [default: new files where its command and the "
+    "current folder say]",
+)
+@click.option("--hardware", metavar="NAME", help="Machine profile of the engine's machine.")
+@click.option("--tag", help="A mark to find the run by.")
+@require_valid_option
+@database_option
+@json_option
+def command(line: tuple[str, ...], *, as_json: bool, must_be_valid: bool, **asked: Any) -> None:
+    """Run COMMAND, a load generator, under meters, and join its own results to the joules.
+
+    The energy window is the tool's own measured phase where its files tell when that was, else
+    the life of the program, which a finding says. Output, signals and exit code of the program
+    pass through; the table comes after on standard error. With --json one object is printed on
+    standard output, and the program's own output goes to standard error.
+
+    \b
+    Examples:
+      wattbench wrap -- aiperf profile -m MODEL --url http://127.0.0.1:8000 --streaming …
+      wattbench wrap -- guidellm run …
+      wattbench wrap --meter nvml -- vllm bench serve --model MODEL …
+    """  # noqa: D301 - click reads the backslash
+    points, where, exit_code = _carried_out(list(line), as_json=as_json, **asked)
+    if as_json:
+        click.echo(json.dumps(document(points, where) | {"exit_code": exit_code}, allow_nan=False))
+    else:
+        print_points(points, to_stderr=True)
+        click.echo(f"\nDatabase: {where}", err=True)
+    if must_be_valid and not exit_code:
+        require_valid(points)
+    sys.exit(exit_code)
+
+
+def _carried_out(
+    line: list[str],
+    *,
+    as_json: bool,
+    meters: tuple[str, ...],
+    hardware: str | None,
+    database: str | None,
+    **asked: Any,
+) -> tuple[list[Any], str, int]:
+    """The points, where they are stored, and the exit code of the program."""
+    if shutil.which(line[0]) is None:
+        raise UsageError(f"there is no program {line[0]!r}; `wattbench wrap -- COMMAND…` runs one")
+    profile = load_profile(hardware) if hardware else None
+    local = _on_this_machine(line)
+    chosen = _meters(meters, profile, local)
+    url = database_url(database)
+    check_place(url)
+    line = _with_results(line, url)
+    record = _record(line, profile, local, chosen, asked)
+    engine = connect(url, create=True)
+    writer = StoreWriter(engine)
+    started_unix_s = time.time()
+    try:
+        wrapped = run_async(
+            enclose(
+                line,
+                record,
+                [meter for _, meter in chosen],
+                writer,
+                idle_s=asked["idle_s"],
+                output_fd=2 if as_json else None,
+            ),
+            virtual=False,
+        )
+        _join(engine, wrapped, _candidates(line, asked["results"]), started_unix_s)
+        writer.finish(wrapped.record.run_id, "completed", None)
+        points = evaluate([load_run(engine, wrapped.record.run_id)])
+    finally:
+        writer.close()
+        engine.dispose()
+    return points, show_url(url), wrapped.exit_code
+
+
+def _join(engine: Any, wrapped: Wrapped, places: Sequence[Path], started_unix_s: float) -> None:
+    """Give the run what the program's files say, or its life as window if they say nothing."""
+    origins = [unix_s - run_s for run_s, unix_s in wrapped.anchors_s]
+    envelope = Envelope(
+        start_s=wrapped.start_s,
+        end_s=wrapped.end_s,
+        origin_unix_s=sum(origins) / len(origins),
+        origin_monotonic_s=wrapped.origin_monotonic_s,
+    )
+    found = list(_found(places, started_unix_s, envelope))
+    if len(found) > 1:
+        click.echo(
+            f"wattbench: the files hold {len(found)} loads; the run has the first, the others can "
+            f"be imported with `wattbench import`",
+            err=True,
+        )
+    if not found:
+        click.echo(
+            "wattbench: no result file of a known tool was written; --results says where it lies",
+            err=True,
+        )
+        events = window_events(wrapped.start_s, wrapped.end_s)
+        load = ImportedLoad(requests=(), events=events, reported=(), documents=())
+        join_imported(engine, wrapped.record, load)
+        return
+    first = found[0]
+    run: ImportedRun = envelope.joined(wrapped.record, first.measurement, first.documents)
+    join_imported(engine, run.record, load_of(run, first.documents))
+
+
+def _found(places: Sequence[Path], started_unix_s: float, envelope: Envelope) -> Iterator[_Found]:
+    """Loads in files that were written since the start and can be the program's."""
+    files = [f for f in find_results(places) if f.stat().st_mtime >= started_unix_s - 1.0]
+    for documents, _, read in read_results(files):
+        if isinstance(read, BadDocument):
+            continue  # most new files are no results
+        for measurement in read:
+            if envelope.holds(measurement):
+                yield _Found(measurement=measurement, documents=documents)
+
+
+def _candidates(line: Sequence[str], results: Sequence[Path]) -> list[Path]:
+    """Where result files may lie: what the user or the command names, and the current folder."""
+    if results:
+        return list(results)
+    words = [part for word in line[1:] for part in re.split(r"[=,]", word) if part]
+    named = [Path(word) for word in words if len(word) < 1024 and "\0" not in word]
+    usual = [Path(name) for name in USUAL_FOLDERS]
+    here = [path for path in Path().iterdir() if path.is_file()]
+    there = [path for path in (*named, *usual) if path.exists() and not _is_above(path)]
+    # The same file may be named in two ways.
+    return list(dict.fromkeys(path.resolve() for path in (*there, *here)))
+
+
+def _is_above(path: Path) -> bool:
+    """Whether a folder holds the current one: it is not meant as a place of results."""
+    return path.is_dir() and Path().resolve().is_relative_to(path.resolve())
+
+
+def _with_results(line: list[str], url: URL) -> list[str]:
+    """The command, told to write its results in detail if it is vLLM's and does not."""
+    text = " ".join(line)
+    if not re.search(r"\bbench serve\b|benchmark_serving|vllm\.benchmarks", text):
+        return line
+    extra = []
+    if "--save-result" not in line:
+        folder = Path(url.database or ".").parent / "wattbench-wrapped"
+        folder.mkdir(parents=True, exist_ok=True)
+        extra = ["--save-result", "--result-dir", str(folder)]
+    if "--save-detailed" not in line:
+        extra.append("--save-detailed")
+    if extra:
+        click.echo(f"wattbench: adds {' '.join(extra)}", err=True)
+    return [*line, *extra]
+
+
+def _on_this_machine(line: Sequence[str]) -> bool | None:
+    """Whether the engine that the command names runs here; None if it names none."""
+    found = _ADDRESS.search(" ".join(line))
+    host = urlsplit(found.group()).hostname if found else None
+    if host is None and "--host" in line[:-1]:
+        host = line[line.index("--host") + 1]
+    return None if host is None else is_this_machine(host)
+
+
+def _meters(
+    asked: Sequence[str], profile: MachineProfile | None, local: bool | None
+) -> list[tuple[dict[str, Any], Meter]]:
+    names = [name for name in asked if name != "auto"]
+    if not asked or "auto" in asked:
+        names += _sensors(local)
+    chosen = []
+    for name in names:
+        spec, options = meter_spec(name)
+        meter = build_meter(spec, options, PluginContext(hardware=profile, seed=0))
+        demand_source(meter)
+        chosen.append(({"name": spec.name, "options": stored_options(options)}, meter))
+    return chosen
+
+
+def _sensors(local: bool | None) -> list[str]:
+    if local is False:
+        raise UsageError(
+            "the command names an engine on another machine, of whose watts no sensor here "
+            "knows; run `wattbench agent` there and name it with --meter agent,url=…"
+        )
+    try:
+        return default_sensors()
+    except WattbenchError:
+        return ["cpu-load"]
+
+
+def _record(
+    line: Sequence[str],
+    profile: MachineProfile | None,
+    local: bool | None,
+    meters: Sequence[tuple[dict[str, Any], Meter]],
+    asked: dict[str, Any],
+) -> RunRecord:
+    batch_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+    return RunRecord(
+        run_id=f"{batch_id}-p0000-r0000",
+        batch_id=batch_id,
+        point_index=0,
+        repeat_index=0,
+        started_unix_s=0.0,
+        virtual_time=False,
+        workload={"name": Path(line[0]).name},
+        backend={"name": "wrap", "program": Path(line[0]).name, "alignment": "enveloped"},
+        engine=EngineInfo(
+            model="not told",
+            engine="not told",
+            tokens_source="usage",
+            mode=Mode(),
+            on_client_host=local,
+        ),
+        hardware=profile.model_dump(mode="json") if profile else {},
+        meters=tuple(described for described, _ in meters),
+        operating_point={},
+        seed=0,
+        environment=environment(),
+        devices=asked["devices"],
+        tag=asked["tag"],
+    )
