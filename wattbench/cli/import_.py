@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from wattbench import __version__
+from wattbench.cli.import_power import power_traces, read_power
 from wattbench.cli.import_runs import Restored, holds_runs, restore
 from wattbench.cli.options import database_option, json_option
+from wattbench.cli.progress import reading_bar
+from wattbench.core.energy import Trace
 from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.hardware import load_profile
+from wattbench.interchange import FORMATS as LOG_FORMATS
 from wattbench.interchange.results import (
     FORMATS,
     BadDocument,
     Document,
     ImportedRun,
+    Watch,
     find_results,
     imported_runs,
     read_mapped,
@@ -69,6 +74,20 @@ class _Outcome:
     metavar="NAME",
     help="Machine profile of the runs.  [default: what the files say]",
 )
+@click.option(
+    "--power-log",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Log of power during the runs, in Unix time; only for runs whose files tell when they "
+    "were.",
+)
+@click.option(
+    "--power-format",
+    type=click.Choice(LOG_FORMATS),
+    default="csv",
+    show_default=True,
+    help="Which program wrote the log.",
+)
 @click.option("--tag", help="A mark of your own.")
 @click.option("--dry-run", is_flag=True, help="Say what would be imported, and store nothing.")
 @database_option
@@ -95,8 +114,14 @@ def command(
     """  # noqa: D301 - click reads the backslash
     files = find_results(paths)
     own = [path for path in files if holds_runs(path)]
-    outcomes = _outcomes([path for path in files if path not in own], **asked)
-    new = set() if dry_run else _stored(outcomes, database)
+    log, form = asked.pop("power_log"), asked.pop("power_format")
+    channels = read_power(log, form) if log else []
+    with reading_bar() as watch:
+        outcomes = _outcomes([path for path in files if path not in own], watch, **asked)
+        traces = {
+            run.record.run_id: power_traces(run, channels) for one in outcomes for run in one.runs
+        }
+        new = set() if dry_run else _stored(outcomes, traces, database)
     restored = [restore(path, database, dry_run=dry_run) for path in own]
     where = show_url(database_url(database))
     if as_json:
@@ -115,6 +140,7 @@ def command(
 
 def _outcomes(
     paths: Sequence[Path],
+    watch: Watch,
     *,
     wanted: str,
     map_path: Path | None,
@@ -126,8 +152,7 @@ def _outcomes(
         raise UsageError("--map says what the files are; leave --format out")
     profile = load_profile(hardware).model_dump(mode="json") if hardware else {}
     outcomes = []
-    found = find_results(paths)
-    reads = read_mapped(found, map_path) if map_path else read_results(found, wanted)
+    reads = read_mapped(paths, map_path) if map_path else read_results(paths, wanted, watch)
     for documents, name, read in reads:
         error = read if isinstance(read, BadDocument) else None
         runs = imported_runs(
@@ -142,7 +167,9 @@ def _outcomes(
     return outcomes
 
 
-def _stored(outcomes: Sequence[_Outcome], database: str | None) -> set[str]:
+def _stored(
+    outcomes: Sequence[_Outcome], traces: Mapping[str, tuple[Trace, ...]], database: str | None
+) -> set[str]:
     """Store the runs; the ids of those that were not there."""
     runs = [(outcome, run) for outcome in outcomes for run in outcome.runs]
     if not runs:
@@ -152,7 +179,11 @@ def _stored(outcomes: Sequence[_Outcome], database: str | None) -> set[str]:
         return {
             run.record.run_id
             for outcome, run in runs
-            if add_imported(engine, run.record, load_of(run, outcome.documents))
+            if add_imported(
+                engine,
+                run.record,
+                replace(load_of(run, outcome.documents), traces=traces[run.record.run_id]),
+            )
         }
     finally:
         engine.dispose()

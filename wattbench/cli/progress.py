@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +26,8 @@ from wattbench.core.run import Json
 from wattbench.runner import LiveState
 from wattbench.workload import Workload
 
+LARGE_BYTES = 16 * 1024**2
+"""Files from this size on have a bar while they are read [B]."""
 RATE_SPAN_S = 3.0
 """Tokens/s on the way is the mean over this long [s]."""
 PHASES = {
@@ -113,3 +124,26 @@ class ProgressView:
             f"about {left_s:.0f} s left",
         )
         return row
+
+
+@contextmanager
+def reading_bar() -> Iterator[Callable[[Path, int], None]]:
+    """A bar for each large file that is read, on a terminal; what is to be told how far it is."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _path, _read_bytes: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        tasks: dict[Path, TaskID] = {}
+
+        def watch(path: Path, read_bytes: int) -> None:
+            size_bytes = path.stat().st_size
+            if size_bytes < LARGE_BYTES:
+                return
+            if path not in tasks:
+                tasks[path] = bar.add_task(f"reading {path.name}", total=size_bytes)
+            # A file is read more than once, and a packed one has more text than bytes.
+            bar.update(tasks[path], completed=min(read_bytes, size_bytes))
+
+        yield watch

@@ -25,7 +25,13 @@ from wattbench.interchange.results import (
     sglang,
     vllm,
 )
-from wattbench.interchange.results.document import BadDocument, Document, open_document
+from wattbench.interchange.results.document import (
+    BadDocument,
+    Document,
+    Watch,
+    open_document,
+    unwatched,
+)
 from wattbench.interchange.results.glance import BESIDE, Glance, glance_at
 from wattbench.interchange.results.mapped import read_mapped
 from wattbench.interchange.results.measurement import Clock, Fate, Measurement, Note
@@ -66,6 +72,7 @@ __all__ = [
     "Measurement",
     "Note",
     "Read",
+    "Watch",
     "find_results",
     "imported_runs",
     "open_document",
@@ -96,12 +103,15 @@ def find_results(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def read_results(paths: Sequence[Path], wanted: str = "auto") -> Iterator[Read]:
+def read_results(
+    paths: Sequence[Path], wanted: str = "auto", watch: Watch = unwatched
+) -> Iterator[Read]:
     """What files say, those of one tool in one folder together; a bad file costs only its own.
 
     Args:
         paths: Files.
         wanted: A format by name, or ``auto`` to tell it from the content.
+        watch: Told how far the reading of a file is.
 
     Raises:
         UsageError: If there is no such format.
@@ -114,7 +124,7 @@ def read_results(paths: Sequence[Path], wanted: str = "auto") -> Iterator[Read]:
     groups: dict[tuple[str, Path], list[Glance]] = {}
     for path in paths:
         try:
-            document = open_document(path)
+            document = open_document(path, watch)
             glance = glance_at(document)
             reader = _reader(glance, wanted)
         except BadDocument as error:

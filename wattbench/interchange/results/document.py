@@ -12,7 +12,7 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,13 @@ SMALL_BYTES = 16 * 1024**2
 HEAD_BYTES = 256 * 1024
 GZIP_MAGIC = b"\x1f\x8b"
 _INFINITY = re.compile(rb"([:\[,]\s*)Infinity(?=\s*[,}\]])")
-Progress = Callable[[int], None]
-"""Told the bytes of the file that were read."""
+WATCH_BYTES = 1024**2
+Watch = Callable[[Path, int], None]
+"""Told a file and how many bytes of its text were read, each time that it is read anew."""
+
+
+def unwatched(_path: Path, _read_bytes: int) -> None:
+    """Nobody looks."""
 
 
 class BadDocument(UsageError):
@@ -46,11 +51,13 @@ class Document:
         path: Where it lies.
         sha256: Hash of its bytes, packed as they are.
         size_bytes: Their number.
+        watch: Told how far the reading is.
     """
 
     path: Path
     sha256: str
     size_bytes: int
+    watch: Watch = field(default=unwatched, compare=False)
 
     def head(self) -> bytes:
         """The first part of the text, for a look at what it is."""
@@ -69,7 +76,7 @@ class Document:
             raise BadDocument(f"{self.path}: a JSON document of more than 512 MB is not read")
         return self._decoded(data, "")
 
-    def json_lines(self, progress: Progress = lambda _: None) -> Iterator[tuple[int, Any]]:
+    def json_lines(self) -> Iterator[tuple[int, Any]]:
         """Number, from 1, and value of each line that is not empty; one line in memory at a time.
 
         Raises:
@@ -79,7 +86,6 @@ class Document:
         with self._open() as file:
             while line := _guarded(self, lambda: file.readline(MAX_LINE_BYTES + 1)):
                 number += 1
-                progress(len(line))
                 if len(line) > MAX_LINE_BYTES:
                     raise BadDocument(f"{self.path}, line {number}: longer than 64 MB")
                 if line.strip():
@@ -139,7 +145,7 @@ class _Source(io.BufferedIOBase):
 
     def __init__(self, document: Document, file: Any, *, packed: bool) -> None:
         self._document, self._file, self._packed = document, file, packed
-        self._given = 0
+        self._given = self._told = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         return self._counted(self._file.read(size))
@@ -159,6 +165,9 @@ class _Source(io.BufferedIOBase):
                 f"{self._document.path}: unpacks to more than {MAX_RATIO} times its size; no "
                 f"result does, so it is not read further"
             )
+        if self._given - self._told > WATCH_BYTES:
+            self._told = self._given
+            self._document.watch(self._document.path, self._given)
         return data
 
 
@@ -169,8 +178,12 @@ def _guarded(document: Document, read: Callable[[], bytes]) -> bytes:
         raise BadDocument(f"{document.path}: cannot be read or unpacked ({error})") from error
 
 
-def open_document(path: Path) -> Document:
+def open_document(path: Path, watch: Watch = unwatched) -> Document:
     """A file with its hash.
+
+    Args:
+        path: Where it lies.
+        watch: Told how far the reading is.
 
     Raises:
         BadDocument: If it cannot be read.
@@ -181,6 +194,7 @@ def open_document(path: Path) -> Document:
             while block := file.read(1 << 20):
                 digest.update(block)
                 size += len(block)
+                watch(path, size)
     except OSError as error:
         raise BadDocument(f"{path}: cannot be read ({error.strerror})") from error
-    return Document(path=path, sha256=digest.hexdigest(), size_bytes=size)
+    return Document(path=path, sha256=digest.hexdigest(), size_bytes=size, watch=watch)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wattbench.interchange.results.document import BadDocument, Document, Progress
+from wattbench.interchange.results.document import BadDocument, Document
 
 BESIDE = "beside"
 """Layout of a file that a tool writes beside its results: known, and nothing to import."""
@@ -31,11 +31,11 @@ class Glance:
         """Keys of the first object, none if it is no object."""
         return self.first.keys() if isinstance(self.first, dict) else set()
 
-    def objects(self, progress: Progress = lambda _: None) -> Iterator[tuple[str, Any]]:
+    def objects(self) -> Iterator[tuple[str, Any]]:
         """Place and value of the only object, of each object of a list, or of each line."""
         path = self.document.path
         if self.form == "lines":
-            for number, value in self.document.json_lines(progress):
+            for number, value in self.document.json_lines():
                 yield f"{path}, line {number}", value
         elif isinstance(self.first, list):
             for index, value in enumerate(self.first):
