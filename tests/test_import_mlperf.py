@@ -139,6 +139,10 @@ def test_power_log_beside_it(tmp_path: Path) -> None:
     words += ["--utc-offset-hours", "2", "--db", str(tmp_path / "db")]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0, (result.output, result.exception)
+    (point,) = shown(tmp_path / "db")
+    headline = point["energy"]["headline"]
+    assert (headline["boundary"], headline["kind"]) == ("node", "integrated")
+    assert headline["gross_joules"]["value"] == pytest.approx(24_000.0, rel=1e-6)
 
 
 @pytest.mark.parametrize("started", ["2026-03-30T12:00:00", "2026-03-30T12:06:00Z", "nonsenseZ"])
