@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from wattbench import plugins
+from wattbench.audit import CHECKS as AUDITS
 from wattbench.checks import CHECKS, METER_CHECKS
 from wattbench.checks.meters import check_meters
 from wattbench.cli.main import cli, main
@@ -113,6 +114,8 @@ def _findings() -> Iterator[str]:
     yield "\n".join(f"- {_text(inspect.getdoc(check))}" for check in point_checks)
     yield "The meters themselves, from their raw samples:"
     yield "\n".join(f"- {_text(inspect.getdoc(check))}" for check in METER_CHECKS)
+    yield "Of `wattbench audit`, about the figures of a file:"
+    yield "\n".join(f"- {_text(inspect.getdoc(check))}" for check in AUDITS)
     yield "## Faults of the emulated sensors"
     yield "`wattbench emulate --fault KIND[,parameter=value…]` and `--backend emulated,fault=KIND`:"
     yield _table(

@@ -192,7 +192,9 @@ _PRODUCTS = (
 
 
 def _identities(figures: _Figures) -> Iterator[tuple[str, str]]:
-    """What is stated several times over and differs; the energy is over its own duration."""
+    """``energy_power_mismatch``, ``energy_token_mismatch``, ``energy_request_mismatch``,
+    ``rate_mismatch``, ``device_power_mismatch``: a figure is not the product of two others.
+    """
     for code, whole, parts in _PRODUCTS:
         stated = figures.get(whole)
         factors = [figures.get(part) for part in parts]
@@ -212,7 +214,7 @@ def _identities(figures: _Figures) -> Iterator[tuple[str, str]]:
 
 
 def _impossible(figures: _Figures) -> Iterator[tuple[str, str]]:
-    """A failed read that was stored as zero."""
+    """``read_stored_as_zero``: a failed read stands as an energy or a power of zero."""
     zeros = [
         f"{r.metric} ({r.field})"
         for r in figures.all
@@ -227,7 +229,7 @@ def _impossible(figures: _Figures) -> Iterator[tuple[str, str]]:
 
 
 def _devices(figures: _Figures) -> Iterator[tuple[str, str]]:
-    """Devices that idle beside those that work, and are in the sum."""
+    """``idle_devices_summed``, ``device_sum_mismatch``: devices that idle are in the sum."""
     for metric in ("energy_joules", "mean_power_watts"):
         found = figures.by_device(metric)
         busiest = max(found.values(), default=0.0)
@@ -248,7 +250,7 @@ def _devices(figures: _Figures) -> Iterator[tuple[str, str]]:
 
 
 def _windows(figures: _Figures) -> Iterator[tuple[str, str]]:
-    """Energy and load over windows of unlike length."""
+    """``window_mismatch``: energy and load are over windows of unlike length."""
     duration_s, energy_s = figures.get("duration_s"), figures.get("energy_duration_s")
     start_s, end_s = (figures.raw.event_time_s(k) for k in ("measure_start", "measure_end"))
     pairs = [("the energy was integrated over", energy_s)]
@@ -265,7 +267,7 @@ def _windows(figures: _Figures) -> Iterator[tuple[str, str]]:
 
 
 def _refused(raw: RawRun) -> Iterator[Finding]:
-    """Figures of energy that the reader of the file could not take."""
+    """``energy_refused``: the reader of the file could not take a figure of energy."""
     for event in raw.events:
         if event.kind == "refused" and _OF_ENERGY.search(str(event.detail["field"])):
             yield _finding(
@@ -274,7 +276,7 @@ def _refused(raw: RawRun) -> Iterator[Finding]:
 
 
 def _samples(trace: Trace) -> Iterator[Finding]:
-    """What raw samples show: reads of zero, and a period that is not the stated one."""
+    """``period_mismatch``: samples do not come as often as the sensor is said to tick."""
     name = trace.domain.name
     if not isinstance(trace, CounterTrace):
         watts = trace.power_watts[np.isfinite(trace.power_watts)]
@@ -294,6 +296,10 @@ def _samples(trace: Trace) -> Iterator[Finding]:
             f"{name} is said to give a value every {stated_s:.3g} s, and was read every "
             f"{float(np.median(gaps_s)):.3g} s.",
         )
+
+
+CHECKS = (_identities, _impossible, _devices, _windows, _refused, _samples)
+"""Every check of one load, for the reference."""
 
 
 def _ranking(first: Audited, second: Audited, default_fraction: float) -> Ranking:
