@@ -192,8 +192,10 @@ _PRODUCTS = (
 
 
 def _identities(figures: _Figures) -> Iterator[tuple[str, str]]:
-    """``energy_power_mismatch``, ``energy_token_mismatch``, ``energy_request_mismatch``,
-    ``rate_mismatch``, ``device_power_mismatch``: a figure is not the product of two others.
+    """A figure is not the product of two others that it must be.
+
+    Codes: ``energy_power_mismatch``, ``energy_token_mismatch``, ``energy_request_mismatch``,
+    ``rate_mismatch``, ``device_power_mismatch``.
     """
     for code, whole, parts in _PRODUCTS:
         stated = figures.get(whole)
