@@ -25,7 +25,7 @@ from peer_list import ALL, INPUT_TOKENS, OUTPUT_TOKENS, SECONDS, USERS, Peer
 from wattbench.store import connect, database_url, load_run, select_runs
 
 AGREE = {"output_tokens_per_s": 0.05, "ttft_s": 0.05, "tpot_s": 0.05, "e2e_s": 0.05}
-"""Largest difference from our own run, as a part of it; two repeats on a busy machine: 1 %."""
+"""Largest difference from our own run, as a part of it; repeats on a busy machine: 1.3 %."""
 OWN = {"ttft_s": 0.01, "tpot_s": 0.01, "e2e_s": 0.01}
 """Largest difference from the tool's own median of the same requests."""
 MODEL = "llama-3.1-70b"
