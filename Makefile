@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 RESULTS := results/quickstart
 
 PEERS := guidellm aiperf
+guidellm_version := 0.8.1
+aiperf_version := 0.13.0
 
-.PHONY: help quickstart test test-engines check bench bench-truth bench-client bench-latency clean
+.PHONY: help quickstart test test-engines test-peers check bench bench-truth bench-client bench-latency clean
 
 help:
 	@echo "make quickstart  measure a real model on this machine: table, database, picture"
 	@echo "make test        run the tests"
 	@echo "make test-engines install and test llama-server, transformers serve and vLLM: 20 minutes, 6 GB"
+	@echo "make test-peers  results of guidellm, aiperf and vLLM imported, beside runs of our own"
 	@echo "make check       lint, types and structure"
 	@echo "make bench       speed of wattbench itself"
 	@echo "make bench-client the load generator beside guidellm and aiperf, which it installs"
@@ -57,11 +60,14 @@ bench-truth: $(VENV)/dev.stamp
 .peers/%/installed.stamp:
 	@echo "installing $* into .peers/$* …"
 	@$(PYTHON) -m venv .peers/$*
-	@.peers/$*/bin/pip install -q --disable-pip-version-check $*
+	@.peers/$*/bin/pip install -q --disable-pip-version-check $*==$($*_version)
 	@touch $@
 
 bench-client: $(VENV)/dev.stamp $(PEERS:%=.peers/%/installed.stamp)
 	@$(BIN)/python tests/bench_client.py
+
+test-peers: $(VENV)/dev.stamp $(PEERS:%=.peers/%/installed.stamp)
+	@PYTHONPATH=tests $(BIN)/python tests/peers/run_peers.py $(TOOLS)
 
 bench-latency: $(VENV)/dev.stamp
 	@$(BIN)/python tests/bench_latency.py

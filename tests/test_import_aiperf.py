@@ -77,6 +77,8 @@ def test_either_file_alone(tmp_path: Path, which: str) -> None:
         which == "totals",
         "unix" * bool(records) or None,
     )
+    if which == "records":
+        assert "records.request_latency" in {n.field for n in found.notes if n.fate == "taken"}
     if which == "totals":
         assert found.figure("ttft_s", "p50") == pytest.approx(0.1)
         assert found.figure("tpot_s", "p99") == pytest.approx(0.05)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from wattbench.interchange.results import (
     FORMATS,
     BadDocument,
     Document,
+    Fate,
     ImportedRun,
+    Note,
     Watch,
     find_results,
     imported_runs,
@@ -40,6 +42,9 @@ from wattbench.store import (
     database_url,
     show_url,
 )
+
+MAX_FIELDS = 4
+"""Of fields with one fate and one reason so many are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,12 +266,22 @@ def _print(outcomes: Sequence[_Outcome], new: set[str], where: str, *, dry_run: 
         click.echo(f"{names}: {outcome.format}{nothing}")
         for run in outcome.runs:
             click.echo(f"  {_line(run, new, dry_run=dry_run)}")
-            for note in run.measurement.notes:
-                if note.fate in ("converted", "refused") and note.why:
-                    click.echo(f"    {note.fate} {note.field}: {note.why}")
+            for line in _reasons(run.measurement.notes):
+                click.echo(f"    {line}")
     ids = [run.record.batch_id for outcome in outcomes for run in outcome.runs]
     if ids and not dry_run:
         click.echo(f"\nDatabase: {where}\nShow:     wattbench show {ids[-1]} --db {where}")
+
+
+def _reasons(notes: Sequence[Note]) -> Iterator[str]:
+    """What was converted or refused, fields with one reason on one line."""
+    groups: dict[tuple[Fate, str], list[str]] = {}
+    for note in notes:
+        if note.fate in ("converted", "refused") and note.why:
+            groups.setdefault((note.fate, note.why), []).append(note.field)
+    for (fate, why), fields in groups.items():
+        more = f" and {len(fields) - MAX_FIELDS} more" if len(fields) > MAX_FIELDS else ""
+        yield f"{fate} {', '.join(fields[:MAX_FIELDS])}{more}: {why}"
 
 
 def _line(run: ImportedRun, new: set[str], *, dry_run: bool) -> str:

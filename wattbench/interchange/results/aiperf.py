@@ -17,7 +17,7 @@ from wattbench.interchange.results.aiperf_records import S_PER_UNIT, Seen
 from wattbench.interchange.results.document import BadDocument
 from wattbench.interchange.results.fields import Fields
 from wattbench.interchange.results.glance import BESIDE, Glance
-from wattbench.interchange.results.measurement import Measurement
+from wattbench.interchange.results.measurement import Fate, Measurement
 
 NAME = "aiperf"
 _LATENCIES = {
@@ -140,7 +140,8 @@ def _measurement(totals: Glance | None, records: Glance | None) -> Measurement:
     if totals is not None:
         _take_totals(fields)
         _take_remarks(fields)
-    _note_records(fields, seen, records is not None)
+    if records is not None:
+        _note_records(fields, seen, records.first.get("metrics"))
     energy = _take_energy(fields) if totals is not None else False
     gpus = _gpus(fields.raw("telemetry_data"))
     requests = None
@@ -266,9 +267,11 @@ def _take_remarks(fields: Fields) -> None:
         fields.note("kept", "time_to_first_token", "not in the file: the run did not stream")
 
 
-def _note_records(fields: Fields, seen: Seen, has_records: bool) -> None:
-    if not has_records:
-        return
+def _note_records(fields: Fields, seen: Seen, metrics: object) -> None:
+    """What became of the records; the first stands for the fields of all."""
+    for name in metrics if isinstance(metrics, dict) else ():
+        fate: Fate = "taken" if name in aiperf_records.TAKEN else "kept"
+        fields.note(fate, f"records.{name}")
     if seen.window_s is None:
         raise BadDocument(f"{fields.place}: no record of it is of the profiling phase")
     if seen.spread:

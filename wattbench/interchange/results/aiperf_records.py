@@ -22,6 +22,20 @@ from wattbench.interchange.results.rebuilt import MAX_ANSWER_TOKENS, asked, spre
 
 S_PER_UNIT = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}
 
+TAKEN = frozenset(
+    {
+        "time_to_first_token",
+        "request_latency",
+        "inter_chunk_latency",
+        "output_sequence_length",
+        "input_sequence_length",
+        "usage_completion_tokens",
+        "usage_prompt_tokens",
+        "usage_prompt_cache_read_tokens",
+    }
+)
+"""Metrics of a record that are read; the others follow from these, or are only kept."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
