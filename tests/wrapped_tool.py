@@ -1,7 +1,7 @@
-"""A load generator for tests of ``wattbench wrap``: python wrapped_tool.py URL SECONDS FILE.
+"""A load generator for tests of ``wattbench wrap``: wrapped_tool.py URL SECONDS FILE [LOADS].
 
-One user asks for streamed answers until the time is over, and the file says what happened, in the
-form of vLLM's benchmark with ``--save-detailed``.
+One user asks for streamed answers until the time is over, as often as LOADS says, and the file says
+what happened, in the form of vLLM's benchmark with ``--save-detailed --append-result``.
 """
 
 from __future__ import annotations
@@ -35,15 +35,23 @@ def answer(url: str) -> list[float]:
 def main() -> None:
     """Ask, and write the result."""
     url, seconds, place = sys.argv[1], float(sys.argv[2]), Path(sys.argv[3])
+    loads = int(sys.argv[4]) if len(sys.argv) > 4 else 1
     time.sleep(1.5)  # as a tool starts up, outside of what it measures
+    lines = [json.dumps(measured(url, seconds)) for _ in range(loads)]
+    time.sleep(1.0)  # as it writes reports
+    place.write_text("\n".join(lines), encoding="utf-8")
+
+
+def measured(url: str, seconds: float) -> dict[str, object]:
+    """The result of one load."""
     begin_s = time.perf_counter()
     runs = []
     while time.perf_counter() < begin_s + seconds:
         runs.append(answer(url))
     end_s = time.perf_counter()
-    time.sleep(1.0)  # as it writes reports
     count = len(runs)
-    result = {
+    sys.stdout.write(f"asked {count} times\n")
+    return {
         "backend": "openai",
         "model_id": "llama-3.1-8b",
         "max_concurrency": 1,
@@ -60,8 +68,6 @@ def main() -> None:
         "start_times": [times[0] for times in runs],
         "errors": [""] * count,
     }
-    place.write_text(json.dumps(result), encoding="utf-8")
-    sys.stdout.write(f"asked {count} times\n")
 
 
 if __name__ == "__main__":

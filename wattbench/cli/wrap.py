@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from wattbench.cli.sensors import build_meter, default_sensors, demand_source, m
 from wattbench.cli.tables import print_points, require_valid
 from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.core.protocols import Meter
-from wattbench.core.run import EngineInfo, Mode, RunRecord
+from wattbench.core.run import EngineInfo, Mode, RawRun, RunRecord
 from wattbench.hardware import MachineProfile, is_this_machine, load_profile
 from wattbench.interchange.results import (
     BadDocument,
@@ -43,6 +43,7 @@ from wattbench.store import (
     URL,
     ImportedLoad,
     StoreWriter,
+    add_imported,
     check_place,
     connect,
     database_url,
@@ -151,6 +152,8 @@ def _carried_out(
     engine = connect(url, create=True)
     writer = StoreWriter(engine)
     started_unix_s = time.time()
+    if asked["idle_s"]:
+        click.echo(f"wattbench: measures idle for {asked['idle_s']:g} s", err=True)
     try:
         wrapped = run_async(
             enclose(
@@ -163,17 +166,27 @@ def _carried_out(
             ),
             virtual=False,
         )
-        _join(engine, wrapped, _candidates(line, asked["results"]), started_unix_s)
+        others = _join(engine, wrapped, _candidates(line, asked["results"]), started_unix_s)
         writer.finish(wrapped.record.run_id, "completed", None)
-        points = evaluate([load_run(engine, wrapped.record.run_id)])
+        raw = load_run(engine, wrapped.record.run_id)
+        for run, documents in others:
+            add_imported(engine, run.record, _beside(raw, run, documents))
+        run_ids = [raw.record.run_id, *(run.record.run_id for run, _ in others)]
+        points = evaluate([load_run(engine, run_id) for run_id in run_ids])
     finally:
         writer.close()
         engine.dispose()
     return points, show_url(url), wrapped.exit_code
 
 
-def _join(engine: Any, wrapped: Wrapped, places: Sequence[Path], started_unix_s: float) -> None:
-    """Give the run what the program's files say, or its life as window if they say nothing."""
+_Others = list[tuple[ImportedRun, tuple[Document, ...]]]
+
+
+def _join(engine: Any, wrapped: Wrapped, places: Sequence[Path], started_unix_s: float) -> _Others:
+    """Give the run the first load of the program's files; the others are runs of their own.
+
+    Where the files say nothing, the window is the program's life.
+    """
     origins = [unix_s - run_s for run_s, unix_s in wrapped.anchors_s]
     envelope = Envelope(
         start_s=wrapped.start_s,
@@ -182,12 +195,6 @@ def _join(engine: Any, wrapped: Wrapped, places: Sequence[Path], started_unix_s:
         origin_monotonic_s=wrapped.origin_monotonic_s,
     )
     found = list(_found(places, started_unix_s, envelope))
-    if len(found) > 1:
-        click.echo(
-            f"wattbench: the files hold {len(found)} loads; the run has the first, the others can "
-            f"be imported with `wattbench import`",
-            err=True,
-        )
     if not found:
         click.echo(
             "wattbench: no result file of a known tool was written; --results says where it lies",
@@ -196,10 +203,26 @@ def _join(engine: Any, wrapped: Wrapped, places: Sequence[Path], started_unix_s:
         events = window_events(wrapped.start_s, wrapped.end_s)
         load = ImportedLoad(requests=(), events=events, reported=(), documents=())
         join_imported(engine, wrapped.record, load)
-        return
-    first = found[0]
-    run: ImportedRun = envelope.joined(wrapped.record, first.measurement, first.documents)
-    join_imported(engine, run.record, load_of(run, first.documents))
+        return []
+    batch_id = wrapped.record.batch_id
+    runs = [
+        envelope.joined(
+            replace(wrapped.record, run_id=f"{batch_id}-p{index:04d}-r0000", point_index=index),
+            one.measurement,
+            one.documents,
+        )
+        for index, one in enumerate(found)
+    ]
+    join_imported(engine, runs[0].record, load_of(runs[0], found[0].documents))
+    return [(run, one.documents) for run, one in zip(runs[1:], found[1:], strict=True)]
+
+
+def _beside(raw: RawRun, run: ImportedRun, documents: Sequence[Document]) -> ImportedLoad:
+    """Another load of the same program: the samples are those of its whole life."""
+    load = load_of(run, documents)
+    own = [event for event in raw.events if event.kind not in ("measure_start", "measure_end")]
+    events = [*(event for event in own if event.kind != "refused"), *load.events]
+    return replace(load, traces=raw.traces, events=events)
 
 
 def _found(places: Sequence[Path], started_unix_s: float, envelope: Envelope) -> Iterator[_Found]:
@@ -207,7 +230,9 @@ def _found(places: Sequence[Path], started_unix_s: float, envelope: Envelope) ->
     files = [f for f in find_results(places) if f.stat().st_mtime >= started_unix_s - 1.0]
     for documents, _, read in read_results(files):
         if isinstance(read, BadDocument):
-            continue  # most new files are no results
+            if documents:  # of a known tool; most other new files are no results
+                click.echo(f"wattbench: {read}", err=True)
+            continue
         for measurement in read:
             if envelope.holds(measurement):
                 yield _Found(measurement=measurement, documents=documents)
