@@ -50,12 +50,16 @@ def point(
     return found
 
 
+SAME = 7
+"""Points that differ in nothing but the seed."""
+
+
 @pytest.fixture(scope="module")
 def points(tmp_path_factory: pytest.TempPathFactory) -> list[PointResult]:
     """The same point ten times over, other seeds; the last one at another load."""
     place = tmp_path_factory.mktemp("compare") / "runs.sqlite"
     engine = connect(database_url(str(place)), create=True)
-    found = [point(engine, f"a{n}", range(10 * n, 10 * n + 3)) for n in range(10)]
+    found = [point(engine, f"a{n}", range(10 * n, 10 * n + 3)) for n in range(SAME)]
     found.append(point(engine, "other", range(200, 203), concurrency=12))
     found.append(point(engine, "gain", range(300, 303), gain=1.04, gain_half_width_fraction=0.05))
     engine.dispose()
@@ -68,25 +72,25 @@ def ratio(first: PointResult, second: PointResult, metric: str) -> Any:
 
 def test_the_same_is_seldom_called_different(points: list[PointResult]) -> None:
     """At 95 % a metric is a false alarm in one comparison of twenty."""
-    same = points[:10]
+    same = points[:SAME]
     metric = "energy_per_output_token_joules"
     alarms = [ratio(a, b, metric).real for n, a in enumerate(same) for b in same[n + 1 :]]
     assert np.mean(alarms) <= 0.12
 
 
 def test_another_load_is_seen(points: list[PointResult]) -> None:
-    found = ratio(points[0], points[10], "energy_per_output_token_joules")
+    found = ratio(points[0], points[SAME], "energy_per_output_token_joules")
     assert found.real
     assert found.ratio.value < 0.9
     assert found.smallest_fraction < 0.05
-    assert ratio(points[0], points[10], "output_tokens_per_s").ratio.value > 1.3
+    assert ratio(points[0], points[SAME], "output_tokens_per_s").ratio.value > 1.3
 
 
 def test_an_unknown_gain_of_one_device_does_not_blur_its_ratio(
     points: list[PointResult],
 ) -> None:
     """± 5 % of scale on both sides: the ratio of the same device is far better known."""
-    gain = points[11]
+    gain = points[SAME + 1]
     found = ratio(gain, gain, "energy_per_output_token_joules")
     assert found.ratio.value == pytest.approx(1.0)
     metrics = gain.facts.metrics["energy_per_output_token_joules"]

@@ -40,11 +40,11 @@ def assert_same(ours: dict[str, Any], theirs: dict[str, Any], what: str) -> None
         assert math.isclose(theirs[end], ours[end], abs_tol=0.03 * width + 1e-12), (what, end)
 
 
-@pytest.mark.parametrize("repeats", [1, 3])
-def test_pandas_recomputes_every_figure(tmp_path: Path, repeats: int) -> None:
+@pytest.mark.parametrize(("repeats", "users"), [(1, "1,16"), (3, "16")])
+def test_pandas_recomputes_every_figure(tmp_path: Path, repeats: int, users: str) -> None:
     """The script of docs/raw-data.md gives what `show --json` gives."""
     database = str(tmp_path / "runs.sqlite")
-    arguments = ["--backend", "emulated", "--hardware", "h100-sxm", "--concurrency", "1,16"]
+    arguments = ["--backend", "emulated", "--hardware", "h100-sxm", "--concurrency", users]
     wattbench("run", "quickstart", *arguments, "--repeats", str(repeats), "--db", database)
     points = json.loads(wattbench("show", "latest", "--db", database, "--json"))["points"]
     (tmp_path / "recompute.py").write_text(script())

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from wattbench.core.energy import CounterTrace, PowerTrace
 from wattbench.core.errors import MeterError, OptionError, UsageError
@@ -23,12 +24,17 @@ from wattbench.metrics.domains import energy_estimate
 from wattbench.plugins import PluginContext, parse_options, parse_spec
 from wattbench.store import connect, database_url, load_run, select_runs
 from wattbench.testing import check_meter, record_meter
+from wattbench.workload import load_workload
 
 BARE = PluginContext(hardware=None, seed=0)
 
 
 def run(database: Path, *arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "wattbench", "run", "quickstart", "--backend", "emulated"]
+    # Short: what is asked here does not need the lengths of a real measurement.
+    workload = load_workload("quickstart").model_dump(mode="json")
+    path = database.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(workload | {"measure": {"duration_s": 4.0}}))
+    command = [sys.executable, "-m", "wattbench", "run", str(path), "--backend", "emulated"]
     command += ["--concurrency", "4", "--db", str(database), "--json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
