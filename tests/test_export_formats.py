@@ -1,0 +1,140 @@
+"""``wattbench export`` in the formats of other tools: their own rules hold, and it comes back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from result_files import imported, shown, vllm_result, write_json
+
+from wattbench.cli.main import cli
+
+RUN = ("run", "quickstart", "--backend", "emulated", "--seed", "1", "--quiet")
+
+
+def measured(folder: Path, *words: str) -> Path:
+    """A store with a measured run."""
+    path = folder / "results.sqlite"
+    result = CliRunner().invoke(cli, [*RUN, *words, "--concurrency", "4", "--db", str(path)])
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A measured run of a board whose counter is read."""
+    return measured(tmp_path_factory.mktemp("measured"), "--hardware", "h100-sxm")
+
+
+@pytest.fixture(scope="module")
+def unmetered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the same without a meter."""
+    folder = tmp_path_factory.mktemp("unmetered")
+    return measured(folder, "--hardware", "h100-sxm", "--meter", "none")
+
+
+def export(database: Path, folder: Path, form: str) -> list[Path]:
+    """The files that were written."""
+    words = ["export", "--format", form, "--out", str(folder), "--db", str(database), "--json"]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.exception
+    return [Path(path) for path in json.loads(result.stdout)["files"]]
+
+
+def audit_clean(*files: Path) -> bool:
+    """Whether ``wattbench audit`` finds nothing that contradicts anything."""
+    result = CliRunner().invoke(cli, ["audit", *map(str, files), "--require-clean", "--json"])
+    return result.exit_code == 0
+
+
+def test_inferencex_keeps_its_identities(database: Path, tmp_path: Path) -> None:
+    """Energy over counts, over time, and the same in both files."""
+    agg, sidecar = (json.loads(p.read_text()) for p in export(database, tmp_path, "inferencex"))
+    window, joules = sidecar["benchmark_window"], agg["total_gpu_energy_j"]
+    for name, counts in {
+        "successful_query": ("completed",),
+        "input_token": ("total_input_tokens",),
+        "output_token": ("total_output_tokens",),
+        "total_token": ("total_input_tokens", "total_output_tokens"),
+    }.items():
+        assert all(isinstance(window[count], int) for count in counts)
+        expected = joules / sum(window[count] for count in counts)
+        assert abs(agg[f"joules_per_{name}"] - expected) <= 5.01e-7
+    watts = agg["avg_total_gpu_power_w"]
+    off_watts = abs(joules / window["integration_duration_s"] - watts)
+    assert off_watts <= max(5.01e-4, 2e-6 * watts)
+    assert agg["avg_power_w"] == watts
+    assert (agg["power_metric_schema_version"], agg["power_valid"]) == (2, 1)
+    assert (sidecar["schema_version"], sidecar["power_valid"], sidecar["reasons"]) == (1, 1, [])
+    assert sidecar["metrics"] == {name: agg[name] for name in sidecar["metrics"]}
+    assert sum(sidecar["per_gpu_energy_j"].values()) == pytest.approx(joules, abs=5.01e-4)
+    assert agg["tput_per_gpu"] == pytest.approx(
+        agg["input_tput_per_gpu"] + agg["output_tput_per_gpu"]
+    )
+    assert agg["p99_intvty"] == pytest.approx(1 / agg["p99_tpot"])
+    assert agg["conc"] == 4
+    assert agg["tp"] is agg["image"] is agg["isl"] is None
+
+
+def test_inferencex_divides_by_the_devices_that_work(tmp_path: Path) -> None:
+    """A model on several boards: figures per GPU, and the energy of each."""
+    words = ("--hardware", "h100-sxm", "--backend", "emulated,model=llama-3.1-70b")
+    database = measured(tmp_path, *words)
+    paths = export(database, tmp_path / "out", "inferencex")
+    agg, sidecar = (json.loads(path.read_text()) for path in paths)
+    count = sidecar["observed_gpu_count"]
+    assert count == sidecar["expected_gpu_count"] == len(sidecar["per_gpu_energy_j"]) > 1
+    assert agg["avg_power_w"] == pytest.approx(agg["avg_total_gpu_power_w"] / count, abs=1e-3)
+    window = sidecar["benchmark_window"]
+    tokens_per_s = window["total_output_tokens"] / window["reported_duration_s"]
+    assert agg["output_tput_per_gpu"] == pytest.approx(tokens_per_s / count)
+    assert audit_clean(*paths)
+
+
+def test_inferencex_comes_back(database: Path, tmp_path: Path) -> None:
+    """Whole-run figures and the latencies; nothing contradicts anything."""
+    paths = export(database, tmp_path, "inferencex")
+    imported(tmp_path / "db", *paths)
+    (before,), (after,) = shown(database), shown(tmp_path / "db")
+    for name in (
+        *("energy_per_output_token_joules", "energy_per_input_token_joules"),
+        *("energy_per_total_token_joules", "output_tokens_per_s", "mean_power_watts"),
+    ):
+        # The last token of a run arrives at the edge of its window, and InferenceX counts it.
+        assert after["metrics"][name]["value"] == pytest.approx(before["whole_run"][name], rel=2e-3)
+    for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s"):
+        found = after["metrics"][name]["p50"]["value"]
+        assert found == pytest.approx(before["metrics"][name]["p50"]["value"])
+    assert after["model"] == before["model"]
+    assert after["operating_point"] == before["operating_point"]
+    assert after["energy"]["headline"]["boundary"] == "board"
+    assert not [f for f in after["findings"] if f["severity"] == "error"]
+    assert audit_clean(*paths)
+
+
+def test_inferencex_without_a_meter_is_invalid_by_its_own_word(
+    unmetered: Path, tmp_path: Path
+) -> None:
+    """No key of power but the two that say so, and nothing is taken for measured."""
+    agg, sidecar = (json.loads(p.read_text()) for p in export(unmetered, tmp_path, "inferencex"))
+    assert (agg["power_valid"], sidecar["power_valid"]) == (0, 0)
+    assert sidecar["reasons"][0] in ("telemetry_file_missing", "power_column_missing")
+    assert sidecar["metrics"] == sidecar["per_gpu_energy_j"] == {}
+    assert not [key for key in agg if key.startswith("joules_") or key.endswith(("_w", "_j"))]
+    imported(tmp_path / "db", *sorted(tmp_path.glob("*.json")))
+    (after,) = shown(tmp_path / "db")
+    assert after["metrics"]["energy_per_output_token_joules"]["value"] is None
+    assert after["metrics"]["output_tokens_per_s"]["value"] > 0
+
+
+@pytest.mark.parametrize("form", ["inferencex"])
+def test_a_run_without_requests_is_refused(tmp_path: Path, form: str) -> None:
+    """Figures that were imported alone have no requests to count."""
+    database = tmp_path / "db"
+    imported(database, write_json(tmp_path / "v.json", vllm_result()))
+    words = ["export", "--format", form, "--out", str(tmp_path / "out"), "--db", str(database)]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code != 0
+    assert "needs records of requests" in str(result.exception)
