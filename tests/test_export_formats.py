@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from result_files import imported, shown, vllm_result, write_json
 
 from wattbench.cli.main import cli
 
+PROFILES = Path(__file__).parents[1] / "hardware_profiles"
 RUN = ("run", "quickstart", "--backend", "emulated", "--seed", "1", "--quiet")
 
 
@@ -129,7 +131,73 @@ def test_inferencex_without_a_meter_is_invalid_by_its_own_word(
     assert after["metrics"]["output_tokens_per_s"]["value"] > 0
 
 
-@pytest.mark.parametrize("form", ["inferencex"])
+def test_aiperf_blocks_follow_from_its_records(database: Path, tmp_path: Path) -> None:
+    """Each statistic in the unit that stands beside it, of profiling alone; energy in mJ."""
+    totals_path, records_path = export(database, tmp_path, "aiperf")
+    totals = json.loads(totals_path.read_text())
+    records = [json.loads(line) for line in records_path.read_text().splitlines()]
+    phases = {record["metadata"]["benchmark_phase"] for record in records}
+    assert phases == {"profiling", "warmup"}
+    records = [r for r in records if r["metadata"]["benchmark_phase"] == "profiling"]
+    for name, unit in (
+        *(("time_to_first_token", "ms"), ("request_latency", "ms"), ("inter_token_latency", "ms")),
+        *(("output_sequence_length", "tokens"), ("input_sequence_length", "tokens")),
+    ):
+        values = [record["metrics"][name]["value"] for record in records]
+        block = totals[name]
+        assert block["unit"] == records[0]["metrics"][name]["unit"] == unit
+        assert block["count"] == len(values) == totals["request_count"]["avg"]
+        assert block["sum"] == pytest.approx(sum(values))
+        assert block["avg"] == pytest.approx(np.mean(values))
+        assert block["p99"] == pytest.approx(np.percentile(values, 99))
+        assert (block["min"], block["max"]) == (min(values), max(values))
+    start_ns = min(record["metadata"]["request_start_ns"] for record in records)
+    end_ns = max(record["metadata"]["request_end_ns"] for record in records)
+    duration_s = (end_ns - start_ns) / 1e9
+    assert totals["benchmark_duration"] == {"unit": "sec", "avg": pytest.approx(duration_s)}
+    joules = totals["nvidia_total_gpu_energy"]["avg"]
+    assert totals["nvidia_energy_per_output_token"] == {
+        "unit": "mJ/token",
+        "avg": pytest.approx(1e3 * joules / totals["total_osl"]["avg"]),
+    }
+    assert totals["nvidia_total_gpu_power"]["avg"] == pytest.approx(joules / duration_s)
+
+
+def test_aiperf_comes_back(database: Path, tmp_path: Path) -> None:
+    """The latencies of wattbench, its load, and joules per token of whole requests."""
+    paths = export(database, tmp_path, "aiperf")
+    found = imported(tmp_path / "db", paths[0].parent)["imports"]
+    assert [one["format"] for one in found] == ["aiperf"]
+    (before,), (after,) = shown(database), shown(tmp_path / "db")
+    for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s"):
+        p50_s = after["metrics"][name]["p50"]["value"]
+        assert p50_s == pytest.approx(before["metrics"][name]["p50"]["value"], rel=1e-3)
+    for name in ("model", "operating_point"):
+        assert after[name] == before[name]
+    for name in ("energy_per_output_token_joules", "output_tokens_per_s"):
+        assert after["metrics"][name]["value"] == pytest.approx(before["whole_run"][name], rel=0.1)
+    assert after["requests"] == before["requests"]
+    assert after["energy"]["headline"]["boundary"] == "board"
+    assert audit_clean(*paths)
+
+
+@pytest.mark.parametrize("why", ["no meter", "another vendor"])
+def test_aiperf_has_no_energy_that_it_could_not_have_measured(
+    unmetered: Path, tmp_path: Path, why: str
+) -> None:
+    """Without a meter, and of boards that AIPerf does not know; no block is zero instead."""
+    path = unmetered
+    if why == "another vendor":
+        told = (PROFILES / "h100-sxm.yaml").read_text(encoding="utf-8")
+        profile = tmp_path / "other.yaml"
+        profile.write_text(told.replace("vendor: NVIDIA", "vendor: Another"), encoding="utf-8")
+        path = measured(tmp_path, "--hardware", str(profile))
+    totals = json.loads(export(path, tmp_path / "out", "aiperf")[0].read_text())
+    assert not [name for name in totals if "gpu" in name or "joule" in name or "energy" in name]
+    assert totals["output_token_throughput"]["avg"] > 0
+
+
+@pytest.mark.parametrize("form", ["inferencex", "aiperf"])
 def test_a_run_without_requests_is_refused(tmp_path: Path, form: str) -> None:
     """Figures that were imported alone have no requests to count."""
     database = tmp_path / "db"

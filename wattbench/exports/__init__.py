@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from wattbench.core.run import RawRun
+from wattbench.exports.aiperf import aiperf_files
 from wattbench.exports.inferencex import inferencex_files
 from wattbench.exports.tables import csv_file, json_file, parquet_file
 from wattbench.interchange import run_lines
@@ -28,5 +29,6 @@ FORMATS: dict[str, Callable[[Sequence[RawRun]], Iterator[File]]] = {
     "csv": csv_file,
     "parquet": parquet_file,
     "inferencex": inferencex_files,
+    "aiperf": aiperf_files,
 }
 """Formats by name."""
