@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from result_files import imported, shown, vllm_result, write_json
 
@@ -206,3 +207,51 @@ def test_a_run_without_requests_is_refused(tmp_path: Path, form: str) -> None:
     result = CliRunner().invoke(cli, words)
     assert result.exit_code != 0
     assert "needs records of requests" in str(result.exception)
+
+
+def test_llmd_report_says_what_show_says(database: Path, tmp_path: Path) -> None:
+    """Rates, latencies and power of the steady window; joules with their intervals beside."""
+    (path,) = export(database, tmp_path, "llm-d")
+    assert path.name == "report_v0.2.1_0.yaml"
+    report, (told,) = yaml.safe_load(path.read_text()), shown(database)
+    results, metrics = report["results"], told["metrics"]
+    assert (report["version"], report["run"]["uid"]) == ("0.2.1", told["run_ids"][0])
+    aggregate = results["request_performance"]["aggregate"]
+    rate = aggregate["throughput"]["output_token_rate"]
+    assert rate == {
+        "units": "tokens/s",
+        "mean": pytest.approx(metrics["output_tokens_per_s"]["value"]),
+    }
+    for name, ours, units in (
+        ("time_to_first_token", "ttft_s", "s"),
+        ("time_per_output_token", "tpot_s", "s/token"),
+        ("inter_token_latency", "itl_s", "s/token"),
+        ("request_latency", "e2e_s", "s"),
+    ):
+        block = aggregate["latency"][name]
+        assert (block["units"], block["p50"]) == (
+            units,
+            pytest.approx(metrics[ours]["p50"]["value"]),
+        )
+    assert aggregate["requests"]["total"] == sum(told["requests"].values())
+    (component,) = results["observability"]["components"]
+    assert component["component_label"] == report["scenario"]["stack"][0]["metadata"]["label"]
+    power = component["aggregate"]["power_consumption"]
+    assert power == {"units": "Watts", "mean": pytest.approx(metrics["mean_power_watts"]["value"])}
+    series = component["time_series"]["power_consumption"]["series"]
+    assert np.mean([one["mean"] for one in series]) == pytest.approx(power["mean"])
+    assert results["profiling"]["wattbench"]["energy"] == told["energy"]
+    assert report["scenario"]["load"]["standardized"]["concurrency"] == 4
+
+
+def test_llmd_report_leaves_power_out_where_nothing_measured_it(
+    unmetered: Path, tmp_path: Path
+) -> None:
+    """Also for figures that were imported alone, of which no request is known."""
+    imported(tmp_path / "db", write_json(tmp_path / "v.json", vllm_result()))
+    for number, database in enumerate((unmetered, tmp_path / "db")):
+        (path,) = export(database, tmp_path / str(number), "llm-d")
+        report = yaml.safe_load(path.read_text())
+        assert "observability" not in report["results"]
+        assert report["results"]["request_performance"]["aggregate"]["throughput"]
+        assert ("load" in report["scenario"]) == (database == unmetered)

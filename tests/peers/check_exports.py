@@ -44,7 +44,17 @@ for path in folder.rglob("profile_export.jsonl"):
         MetricRecordInfo.model_validate_json(line)
     print(path.parent.name, len(lines), "records")
 """
-CHECKS = {"aiperf": ("aiperf", AIPERF)}
+LLMD = """
+import pathlib, sys
+from llmd_benchmark_report import import_benchmark_report
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    read = import_benchmark_report(str(path))
+    assert read.version == "0.2.1", path
+    (power,) = read.results.observability.components
+    assert power.component_label == read.scenario.stack[0].metadata.label
+    print(path.name, type(read).__name__, power.aggregate.power_consumption.mean, "W")
+"""
+CHECKS = {"aiperf": ("aiperf", AIPERF), "llm-d": ("llmd-benchmark-report", LLMD)}
 """Format: the package that knows it, and what that package's Python runs."""
 
 
