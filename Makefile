@@ -7,6 +7,7 @@ RESULTS := results/quickstart
 PEERS := guidellm aiperf
 guidellm_version := 0.8.1
 aiperf_version := 0.13.0
+llmd-benchmark-report_version := 0.2.1
 
 .PHONY: help quickstart test test-engines test-peers check bench bench-truth bench-client bench-latency clean
 
@@ -66,8 +67,9 @@ bench-truth: $(VENV)/dev.stamp
 bench-client: $(VENV)/dev.stamp $(PEERS:%=.peers/%/installed.stamp)
 	@$(BIN)/python tests/bench_client.py
 
-test-peers: $(VENV)/dev.stamp $(PEERS:%=.peers/%/installed.stamp)
+test-peers: $(VENV)/dev.stamp $(PEERS:%=.peers/%/installed.stamp) .peers/llmd-benchmark-report/installed.stamp
 	@PYTHONPATH=tests $(BIN)/python tests/peers/run_peers.py $(TOOLS)
+	@PYTHONPATH=tests $(BIN)/python tests/peers/check_exports.py
 
 bench-latency: $(VENV)/dev.stamp
 	@$(BIN)/python tests/bench_latency.py

@@ -60,7 +60,7 @@ FENCES: Mapping[str, Set[str]] = {
     "rich": {"cli"},
     "aiohttp": {"backends", "emulator", "meters", "openai_api", "serving"},
     "pydantic": {"documents", "workload", "hardware", "interchange"},
-    "yaml": {"documents", "workload", "hardware"},
+    "yaml": {"documents", "workload", "hardware", "exports"},
     "openvino": {"backends"},
     "openvino_genai": {"backends"},
     "gguf": {"backends"},

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from wattbench.core.run import RawRun
+from wattbench.exports.aiperf import aiperf_files
+from wattbench.exports.inferencex import inferencex_files
+from wattbench.exports.llmd import llmd_files
 from wattbench.exports.tables import csv_file, json_file, parquet_file
 from wattbench.interchange import run_lines
 
@@ -26,5 +29,8 @@ FORMATS: dict[str, Callable[[Sequence[RawRun]], Iterator[File]]] = {
     "json": json_file,
     "csv": csv_file,
     "parquet": parquet_file,
+    "inferencex": inferencex_files,
+    "aiperf": aiperf_files,
+    "llm-d": llmd_files,
 }
 """Formats by name."""
