@@ -266,7 +266,7 @@ def test_wraps_are_mended_and_resets_are_not(tmp_path: Path) -> None:
     other = driver(tmp_path, 1, "i915", "0000:04:00.0", energy1_input=1)
     half = threading.Event()
     files = {
-        card / "energy1_input": lambda t: int(200e6 * t) % 2**26,
+        card / "energy1_input": lambda t: int(200e6 * t) % 2**27,
         other / "energy1_input": lambda t: int((0 if half.is_set() else 3e9) + 40e6 * t),
     }
     with running(files):
@@ -275,7 +275,7 @@ def test_wraps_are_mended_and_resets_are_not(tmp_path: Path) -> None:
         )
     wrapped, reset = traces["gpu:0"], traces["gpu:1"]
     assert isinstance(wrapped, CounterTrace)
-    assert np.sum(np.diff(wrapped.energy_joules) < 0) >= 3
+    assert np.sum(np.diff(wrapped.energy_joules) < 0) >= 2
     start_s, end_s = wrapped.time_s[0] + 0.1, wrapped.time_s[-1] - 0.1
     found = measure(wrapped, start_s, end_s).energy_joules
     assert found == pytest.approx(200.0 * (end_s - start_s), rel=0.15)

@@ -160,6 +160,7 @@ REASONS = {
     "too_few_tokens_for_interval": "A part of the only run gave no token, so scatter is unknown.",
     "no_interval_over_whole_run": "Whole-run ratios are given for comparison, without interval.",
     "reported_without_interval": "Another tool reports the value, and no file tells its scatter.",
+    "not_a_measured_board": "An export's format takes the measured energy of boards, and no other.",
     "no_slo": "No service level was given; add slo to the workload, or --slo.",
     "nothing_good": "No request met the service level.",
     "nothing_in_window": "Nothing to divide by arrived in the window.",
