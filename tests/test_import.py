@@ -139,3 +139,12 @@ def test_unknown_format_and_path(tmp_path: Path) -> None:
     assert "vllm-bench" in str(result.exception)
     result = CliRunner().invoke(cli, ["import", str(tmp_path / "nowhere")])
     assert "nowhere" in str(result.exception)
+
+
+def test_counts_that_no_file_tells_are_unknown(tmp_path: Path) -> None:
+    """Without a count of failures there is none, not zero."""
+    result = vllm_result()
+    del result["failed"]
+    imported(tmp_path / "db", write_json(tmp_path / "vllm.json", result))
+    (point,) = shown(tmp_path / "db")
+    assert point["requests"] == {"completed": 2, "failed": None}

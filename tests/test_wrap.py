@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from result_files import vllm_result, write_json
 from wire import emulated, get
 
 WATTBENCH = [sys.executable, "-m", "wattbench"]
@@ -84,6 +85,21 @@ def test_each_load_of_a_program_is_a_run(machine: str, tmp_path: Path) -> None:
         place = f"/truth?start={window['start_unix_s']}&end={window['end_unix_s']}"
         gross = point["energy"]["headline"]["gross_joules"]
         assert gross["low"] <= get(machine + place)["energy_joules"] <= gross["high"]
+
+
+def test_a_tool_without_times_is_enveloped(tmp_path: Path) -> None:
+    """Its rates are over its own duration, the power over the life that was metered."""
+    result = vllm_result(duration=0.5, output_throughput=12.0, request_throughput=4.0)
+    source = write_json(tmp_path / "source" / "v.json", result)
+    script = f"sleep 3; cp {source} {tmp_path / 'out.json'}"
+    done = wrap(tmp_path, "--idle-s", "0", "--json", "--", "sh", "-c", script)
+    (point,) = json.loads(done.stdout)["points"]
+    assert "enveloped" in codes(point)
+    assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(12.0)
+    joules = point["energy"]["headline"]["gross_joules"]["value"]
+    life_s = point["window"]["duration_s"]
+    assert life_s > 3.0
+    assert point["metrics"]["mean_power_watts"]["value"] == pytest.approx(joules / life_s)
 
 
 def test_output_and_exit_code_pass_through(tmp_path: Path) -> None:

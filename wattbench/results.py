@@ -210,15 +210,18 @@ def _server(facts: PointFacts) -> dict[str, Any] | None:
     return dataclasses.asdict(means) if means else None
 
 
-def _reported(facts: PointFacts, metric: str) -> int:
-    """A count that another tool reports of the point's runs; 0 where none does."""
-    figures = [r for run in facts.runs for r in run.raw.reported if r.metric == metric]
-    return int(sum(figure.value for figure in figures))
+def _count(facts: PointFacts, counted: int, metric: str) -> int | None:
+    """Requests counted; of runs with totals only, what their tool reports: None if nothing."""
+    raws = [run.raw for run in facts.runs]
+    if any(raw.requests for raw in raws) or not any(raw.reported for raw in raws):
+        return counted
+    told = [figure.value for raw in raws for figure in raw.reported if figure.metric == metric]
+    return int(sum(told)) if told else None
 
 
 def _requests(facts: PointFacts) -> dict[str, Any]:
     measured = [r for run in facts.runs for r in run.raw.requests if r.phase == "measured"]
     return {
-        "completed": sum(r.succeeded for r in measured) or _reported(facts, "completed_count"),
-        "failed": sum(not r.succeeded for r in measured) or _reported(facts, "failed_count"),
+        "completed": _count(facts, sum(r.succeeded for r in measured), "completed_count"),
+        "failed": _count(facts, sum(not r.succeeded for r in measured), "failed_count"),
     }

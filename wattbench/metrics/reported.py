@@ -91,7 +91,12 @@ def reported_totals(raw: RawRun, metered: EnergyMeasurement | Unmeasured) -> Tot
     )
     if isinstance(metered, EnergyMeasurement):
         joules = metered.energy_joules
-        totals = replace(totals, energy_joules=joules, request_joules=joules)
+        totals = replace(
+            totals,
+            energy_joules=joules,
+            request_joules=joules,
+            energy_duration_s=metered.duration_s,
+        )
     return with_energy(raw, totals)
 
 
@@ -100,7 +105,12 @@ def with_energy(raw: RawRun, totals: Totals) -> Totals:
     energy_joules = _figure(raw, "energy_joules")
     if totals.energy_joules is not None or energy_joules is None:
         return totals
-    return replace(totals, energy_joules=energy_joules, request_joules=energy_joules)
+    return replace(
+        totals,
+        energy_joules=energy_joules,
+        request_joules=energy_joules,
+        energy_duration_s=_figure(raw, "energy_duration_s"),
+    )
 
 
 def or_reported(found: Estimate, raw: RawRun, metric: str, statistic: str = "total") -> Estimate:

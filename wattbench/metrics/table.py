@@ -69,7 +69,7 @@ RATIOS = (
         formula="energy of the window / its duration",
         source="InferenceX: avg_total_gpu_power_w",
         energy_power=1,
-        value=lambda t: _ratio(t.energy_joules, t.duration_s),
+        value=lambda t: _ratio(t.energy_joules, t.metered_s),
     ),
     MetricSpec(
         name="energy_per_output_token_joules",

@@ -45,6 +45,8 @@ class Totals:
             if there is no service level.
         energy_joules: Energy of the window [J], None if unknown.
         request_joules: The part of it attributed to requests [J], None if unknown.
+        energy_duration_s: Length of the stretch that the energy is of [s], where another tool's
+            counts are of another one than the energy; None: the same.
     """
 
     duration_s: float
@@ -54,6 +56,12 @@ class Totals:
     good_count: float | None = None
     energy_joules: float | None = None
     request_joules: float | None = None
+    energy_duration_s: float | None = None
+
+    @property
+    def metered_s(self) -> float:
+        """Length of the stretch that the energy is of [s]."""
+        return self.duration_s if self.energy_duration_s is None else self.energy_duration_s
 
 
 def pooled(parts: Sequence[Totals]) -> Totals:
@@ -71,6 +79,7 @@ def pooled(parts: Sequence[Totals]) -> Totals:
         good_count=total([part.good_count for part in parts]),
         energy_joules=total([part.energy_joules for part in parts]),
         request_joules=total([part.request_joules for part in parts]),
+        energy_duration_s=sum(part.metered_s for part in parts),
     )
 
 

@@ -75,31 +75,30 @@ async def enclose(
     record = replace(record, started_unix_s=clock.started_unix_s)
     sink.begin(record)
 
-    def event(kind: str, **detail: Json) -> float:
-        time_s = clock.now_s()
-        sink.event(record.run_id, Event(kind=kind, time_s=time_s, detail=detail))
-        return time_s
+    def keep(kind: str, **detail: Json) -> float:
+        event = Event(kind=kind, time_s=clock.now_s(), detail=detail)
+        sink.event(record.run_id, event)
+        return event.time_s
 
+    anchors = [clock.anchor_s()[:2]]
+    sink.event(record.run_id, clock.anchor())
     try:
-        first = clock.anchor()
-        sink.event(record.run_id, first)
         async with metering(meters, record, clock, sink, LiveState()):
             if idle_s:
-                event("idle_start")
+                keep("idle_start")
                 await asyncio.sleep(idle_s)
-                event("idle_end")
-            start_s = event("program_start")
+                keep("idle_end")
+            start_s = keep("program_start")
             exit_code = await _run(command, output_fd)
-            end_s = event("program_end", exit_code=exit_code)
+            end_s = keep("program_end", exit_code=exit_code)
             await asyncio.sleep(AFTER_S)
-        last = clock.anchor()
-        sink.event(record.run_id, last)
     except BaseException as error:
         known = isinstance(error, WattbenchError)
         text = str(error) if known else "stopped before its end"
         sink.finish(record.run_id, "failed" if known else "interrupted", text)
         raise
-    anchors = [(one.time_s, float(str(one.detail["unix_s"]))) for one in (first, last)]
+    anchors.append(clock.anchor_s()[:2])
+    sink.event(record.run_id, clock.anchor())
     return Wrapped(
         record=record,
         exit_code=exit_code,

@@ -15,7 +15,7 @@ from wattbench.core.run import Json, ReportedFigure
 from wattbench.interchange.results.fields import Fields
 from wattbench.interchange.results.glance import Glance
 from wattbench.interchange.results.measurement import Measurement
-from wattbench.interchange.results.vllm import operating_point
+from wattbench.interchange.results.vllm import operating_point, take_counts
 
 NAME = "sglang-bench"
 _KEYS = {"duration", "completed", "output_throughput"}
@@ -105,12 +105,8 @@ def _optimized(fields: Fields) -> Measurement:
 def _take(fields: Fields) -> list[ReportedFigure]:
     """Take what SGLang's client computed; what follows from the lists is given back."""
     fields.report("duration", "duration_s")
-    fields.report("completed", "completed_count")
-    fields.report("total_input_tokens", "input_tokens_count")
-    fields.report("total_output_tokens", "output_tokens_count")
-    fields.report("request_throughput", "requests_per_s")
+    take_counts(fields)
     fields.report("input_throughput", "input_tokens_per_s")
-    fields.report("output_throughput", "output_tokens_per_s")
     fields.report("total_throughput", "total_tokens_per_s")
     for name in ("concurrency", "average_concurrency"):
         fields.report(name, "requests_in_flight_count", "mean")
