@@ -18,6 +18,7 @@ from peer_files import (
 )
 from result_files import imported, shown, write_json, write_lines
 
+from wattbench.core.run import stated
 from wattbench.interchange.results import Measurement, read_results
 
 
@@ -71,8 +72,8 @@ def test_either_file_alone(tmp_path: Path, which: str) -> None:
     records = [aiperf_record(0), aiperf_record(1)] if which == "records" else None
     found = measured(*folder(tmp_path, totals, records))
     assert found.layout == which
-    assert found.figure("completed_count") == 2
-    assert found.figure("output_tokens_count") == 6
+    assert stated(found.reported, "completed_count") == 2
+    assert stated(found.reported, "output_tokens_count") == 6
     assert (found.requests is None, found.clock) == (
         which == "totals",
         "unix" * bool(records) or None,
@@ -80,10 +81,12 @@ def test_either_file_alone(tmp_path: Path, which: str) -> None:
     if which == "records":
         assert "records.request_latency" in {n.field for n in found.notes if n.fate == "taken"}
     if which == "totals":
-        assert found.figure("ttft_s", "p50") == pytest.approx(0.1)
-        assert found.figure("tpot_s", "p99") == pytest.approx(0.05)
-        assert found.figure("e2e_s", "sd") == 0.0
-        assert found.figure("interactivity_tokens_per_s_per_user", "mean") == pytest.approx(20.0)
+        assert stated(found.reported, "ttft_s", "p50") == pytest.approx(0.1)
+        assert stated(found.reported, "tpot_s", "p99") == pytest.approx(0.05)
+        assert stated(found.reported, "e2e_s", "sd") == 0.0
+        assert stated(
+            found.reported, "interactivity_tokens_per_s_per_user", "mean"
+        ) == pytest.approx(20.0)
         assert "without a zone" in notes(found, "start_time")
 
 
@@ -95,9 +98,9 @@ def test_the_unit_of_each_block_is_trusted(tmp_path: Path) -> None:
         inter_token_latency=block("fortnights", 1.0),
     )
     found = measured(*folder(tmp_path, totals, None))
-    assert found.figure("ttft_s", "p50") == pytest.approx(0.1)
-    assert found.figure("e2e_s", "p50") == pytest.approx(0.2)
-    assert found.figure("tpot_s", "p50") is None
+    assert stated(found.reported, "ttft_s", "p50") == pytest.approx(0.1)
+    assert stated(found.reported, "e2e_s", "p50") == pytest.approx(0.2)
+    assert stated(found.reported, "tpot_s", "p50") is None
     assert "fortnights" in notes(found, "inter_token_latency")
     record = aiperf_record(time_to_first_token={"value": 1.0, "unit": "fortnights"})
     (bad,) = read_results([write_lines(tmp_path / "b" / "x.jsonl", [record, record])])
@@ -107,9 +110,9 @@ def test_the_unit_of_each_block_is_trusted(tmp_path: Path) -> None:
 def test_energy_is_of_the_boards_and_in_joules(tmp_path: Path) -> None:
     """Millijoules become joules; the boundary is told, and that the window is the counter's own."""
     found = measured(*folder(tmp_path / "a", aiperf_totals(**energy()), None))
-    assert found.figure("energy_joules") == 60.0
-    assert found.figure("mean_power_watts") == 30.0
-    assert found.figure("energy_per_output_token_joules") == pytest.approx(10.0)
+    assert stated(found.reported, "energy_joules") == 60.0
+    assert stated(found.reported, "mean_power_watts") == 30.0
+    assert stated(found.reported, "energy_per_output_token_joules") == pytest.approx(10.0)
     assert (found.boundary, found.hardware, found.device_count) == ("board", "Some GPU", 1)
     assert "after the last request" in found.energy_method
     imported(tmp_path / "db", tmp_path / "a")
@@ -121,12 +124,12 @@ def test_energy_is_of_the_boards_and_in_joules(tmp_path: Path) -> None:
 def test_without_energy_there_is_no_boundary(tmp_path: Path) -> None:
     """No telemetry is no joule; of two vendors none is taken for the whole."""
     found = measured(*folder(tmp_path / "a", aiperf_totals(), None))
-    assert (found.figure("energy_joules"), found.boundary) == (None, None)
+    assert (stated(found.reported, "energy_joules"), found.boundary) == (None, None)
     both = aiperf_totals(
         **energy("nvidia"), **{k: v for k, v in energy("amd").items() if "amd" in k}
     )
     found = measured(*folder(tmp_path / "b", both, None))
-    assert (found.figure("energy_joules"), found.boundary) == (None, None)
+    assert (stated(found.reported, "energy_joules"), found.boundary) == (None, None)
     assert "two vendors" in notes(found, "amd_total_gpu_energy")
 
 
@@ -137,7 +140,7 @@ def test_only_profiling_is_measured(tmp_path: Path) -> None:
     assert found.requests is not None
     assert [r.phase for r in found.requests()] == ["warmup", "measured", "measured"]
     assert found.window_s == pytest.approx((START_S + 5, START_S + 6.2), abs=1e-6)
-    assert found.figure("completed_count") == 2
+    assert stated(found.reported, "completed_count") == 2
 
 
 def test_only_warm_up_is_refused(tmp_path: Path) -> None:
@@ -157,7 +160,10 @@ def test_an_error_is_a_failure(tmp_path: Path) -> None:
     assert good.succeeded
     assert (refused.error_class, refused.error_text) == ("ServiceUnavailable", "no slot is free")
     assert (refused.output_tokens, ended.error_class) == (None, "Cancelled")
-    assert (found.figure("completed_count"), found.figure("failed_count")) == (1, 2)
+    assert (stated(found.reported, "completed_count"), stated(found.reported, "failed_count")) == (
+        1,
+        2,
+    )
 
 
 def test_without_streaming_ttft_is_unknown(tmp_path: Path) -> None:
@@ -235,7 +241,7 @@ def test_old_settings_and_a_zone(tmp_path: Path) -> None:
     assert (found.model, found.operating_point) == ("m", {"concurrency": 8})
     assert found.window_s is not None
     assert found.window_s[1] - found.window_s[0] == 2.0
-    assert found.figure("input_tokens_count") == 20
+    assert stated(found.reported, "input_tokens_count") == 20
 
 
 def test_an_empty_sample_is_unknown(tmp_path: Path) -> None:
@@ -243,7 +249,7 @@ def test_an_empty_sample_is_unknown(tmp_path: Path) -> None:
     found = measured(
         *folder(tmp_path, aiperf_totals(time_to_first_token=block("ms", 0.0, count=0)), None)
     )
-    assert found.figure("ttft_s", "p50") is None
+    assert stated(found.reported, "ttft_s", "p50") is None
     assert "empty" in notes(found, "time_to_first_token")
 
 

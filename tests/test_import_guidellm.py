@@ -16,6 +16,7 @@ from peer_files import (
 )
 from result_files import imported, shown, write_json
 
+from wattbench.core.run import stated
 from wattbench.interchange.results import Measurement, read_results
 
 
@@ -61,15 +62,15 @@ def test_either_version(
 def test_figures_by_their_right_names(tmp_path: Path) -> None:
     """``time_per_output_token_ms`` includes TTFT, and ``tokens_per_second`` counts prompts."""
     found = measured(tmp_path, guidellm_benchmark())
-    assert found.figure("tpot_s", "p50") == pytest.approx(0.05)
-    assert found.figure("tpot_s", "p0.1") == pytest.approx(0.05)
-    assert found.figure("ttft_s", "p99.9") == pytest.approx(0.1)
-    assert found.figure("e2e_per_output_token_s", "mean") == pytest.approx(0.066)
-    assert found.figure("e2e_s", "mean") == pytest.approx(0.2)
-    assert found.figure("output_tokens_per_s") == 3.0
-    assert found.figure("output_tokens_count") == 6
-    assert found.figure("input_tokens_count") == 20
-    assert found.figure("duration_s") == pytest.approx(2.0)
+    assert stated(found.reported, "tpot_s", "p50") == pytest.approx(0.05)
+    assert stated(found.reported, "tpot_s", "p0.1") == pytest.approx(0.05)
+    assert stated(found.reported, "ttft_s", "p99.9") == pytest.approx(0.1)
+    assert stated(found.reported, "e2e_per_output_token_s", "mean") == pytest.approx(0.066)
+    assert stated(found.reported, "e2e_s", "mean") == pytest.approx(0.2)
+    assert stated(found.reported, "output_tokens_per_s") == 3.0
+    assert stated(found.reported, "output_tokens_count") == 6
+    assert stated(found.reported, "input_tokens_count") == 20
+    assert stated(found.reported, "duration_s") == pytest.approx(2.0)
     assert "prompt" in notes(found, "metrics.tokens_per_second")
     assert "no TPOT" in notes(found, "metrics.time_per_output_token_ms.successful.mean")
 
@@ -77,7 +78,7 @@ def test_figures_by_their_right_names(tmp_path: Path) -> None:
 def test_the_old_version_changed_its_mind(tmp_path: Path) -> None:
     """What ``time_per_output_token_ms`` of version 1 means depends on the release: refused."""
     found = measured(tmp_path, old_guidellm_benchmark(), version=1)
-    assert found.figure("e2e_per_output_token_s", "mean") is None
+    assert stated(found.reported, "e2e_per_output_token_s", "mean") is None
     assert "changed" in notes(found, "metrics.time_per_output_token_ms")
     assert found.model == "some/model"
 
@@ -96,10 +97,13 @@ def test_an_empty_sample_is_unknown(tmp_path: Path) -> None:
     """GuideLLM writes 0.0 where nothing succeeded."""
     error = guidellm_request(0, output_tokens=None)
     found = measured(tmp_path, guidellm_benchmark(successful=[], errored=[error]))
-    assert found.figure("ttft_s", "p50") is None
-    assert found.figure("output_tokens_per_s") is None
+    assert stated(found.reported, "ttft_s", "p50") is None
+    assert stated(found.reported, "output_tokens_per_s") is None
     assert "empty" in notes(found, "metrics.time_to_first_token_ms")
-    assert (found.figure("completed_count"), found.figure("failed_count")) == (0, 1)
+    assert (stated(found.reported, "completed_count"), stated(found.reported, "failed_count")) == (
+        0,
+        1,
+    )
 
 
 def test_a_sample_of_requests_gives_no_totals(tmp_path: Path) -> None:
@@ -132,7 +136,7 @@ def test_errored_and_incomplete_are_failures(tmp_path: Path) -> None:
     assert (errored.error_class, errored.error_text) == ("ReadTimeout", "ReadTimeout('too slow')")
     assert (incomplete.error_class, len(errored.chunk_s)) == ("Incomplete", 0)
     assert len(incomplete.chunk_s) == 3
-    assert found.figure("failed_count") == 2
+    assert stated(found.reported, "failed_count") == 2
 
 
 def test_chunks_are_no_tokens(tmp_path: Path) -> None:
@@ -143,9 +147,9 @@ def test_chunks_are_no_tokens(tmp_path: Path) -> None:
     assert [r.output_tokens for r in found.requests()] == [None, None]
     assert [r.tokens_source for r in found.requests()] == [None, None]
     for metric in ("output_tokens_count", "output_tokens_per_s"):
-        assert found.figure(metric) is None
-    assert found.figure("tpot_s", "mean") is None
-    assert found.figure("ttft_s", "mean") == pytest.approx(0.1)
+        assert stated(found.reported, metric) is None
+    assert stated(found.reported, "tpot_s", "mean") is None
+    assert stated(found.reported, "ttft_s", "mean") == pytest.approx(0.1)
     assert "chunk" in notes(found, "metrics.output_token_count")
 
 

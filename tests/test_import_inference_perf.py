@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from result_files import imported, shown, write_json
 
+from wattbench.core.run import stated
 from wattbench.interchange.results import BadDocument, Measurement, read_results
 
 
@@ -81,13 +82,13 @@ def test_a_stage(tmp_path: Path) -> None:
     path = write_json(tmp_path / "stage_0_lifecycle_metrics.json", stage(2.0))
     (one,) = read_all(tmp_path)
     assert (one.layout, one.operating_point, one.clock) == ("stage", {"rate_per_s": 2.0}, None)
-    assert one.figure("e2e_s", "p50") == 0.25
-    assert one.figure("e2e_s", "p99.9") == 0.3
-    assert one.figure("tpot_s", "mean") == 0.05
-    assert one.figure("e2e_per_output_token_s", "mean") == 0.0625
-    assert one.figure("e2e_per_output_token_s", "min") is None
-    assert one.figure("itl_s", "min") == 0.0
-    assert one.figure("good_count") == 1
+    assert stated(one.reported, "e2e_s", "p50") == 0.25
+    assert stated(one.reported, "e2e_s", "p99.9") == 0.3
+    assert stated(one.reported, "tpot_s", "mean") == 0.05
+    assert stated(one.reported, "e2e_per_output_token_s", "mean") == 0.0625
+    assert stated(one.reported, "e2e_per_output_token_s", "min") is None
+    assert stated(one.reported, "itl_s", "min") == 0.0
+    assert stated(one.reported, "good_count") == 1
     (run,) = imported(tmp_path / "db", path)["imports"][0]["runs"]
     assert run["alignment"] == "unaligned"
     (point,) = shown(tmp_path / "db")
@@ -154,9 +155,9 @@ def test_nothing_succeeded(tmp_path: Path) -> None:
     value["successes"] |= {"count": 0, "throughput": {"output_tokens_per_sec": 0.0}}
     write_json(tmp_path / "stage_0_lifecycle_metrics.json", value)
     (one,) = read_all(tmp_path)
-    assert one.figure("failed_count") == 2
-    assert one.figure("ttft_s", "p50") is None
-    assert one.figure("output_tokens_per_s") is None
+    assert stated(one.reported, "failed_count") == 2
+    assert stated(one.reported, "ttft_s", "p50") is None
+    assert stated(one.reported, "output_tokens_per_s") is None
 
 
 def test_a_request_without_a_time(tmp_path: Path) -> None:

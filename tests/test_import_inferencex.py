@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from result_files import imported, shown, vllm_details, vllm_result, write_json, write_lines
 
+from wattbench.core.run import stated
 from wattbench.interchange.results import BadDocument, Measurement, read_results
 
 START_S = 1_790_000_000.0
@@ -118,17 +119,17 @@ def test_boundary_mode_and_machine(tmp_path: Path) -> None:
     assert (one.boundary, one.hardware, one.engine) == ("board", "b200", "sglang")
     assert (one.mode.precision, one.mode.speculative, one.device_count) == ("fp8", "mtp", 4)
     assert one.clock is None
-    assert one.figure("energy_joules") == 40000.0
-    assert one.figure("energy_duration_s") == pytest.approx(20.0)
+    assert stated(one.reported, "energy_joules") == 40000.0
+    assert stated(one.reported, "energy_duration_s") == pytest.approx(20.0)
 
 
 def test_interactivity(tmp_path: Path) -> None:
     """The p99 is the slow tail, and neither a mean nor a deviation can be inverted."""
     one = read_one(write_json(tmp_path / "agg_one.json", agg()))
     name = "interactivity_tokens_per_s_per_user"
-    assert one.figure(name) == 50.0
-    assert one.figure(name, "p1") == 10.0
-    assert one.figure(name, "p99") is None
+    assert stated(one.reported, name) == 50.0
+    assert stated(one.reported, name, "p1") == 10.0
+    assert stated(one.reported, name, "p99") is None
     assert "no meaning" in fates(one, "refused")["std_intvty"]
     assert "mean_intvty" in fates(one, "refused")
 
@@ -136,8 +137,8 @@ def test_interactivity(tmp_path: Path) -> None:
 def test_per_gpu_becomes_total(tmp_path: Path) -> None:
     """By tp, pp and pcp; the total counts prompt tokens and is named so."""
     one = read_one(write_json(tmp_path / "agg_one.json", agg(tp=2, pp=2, pcp_size=2)))
-    assert one.figure("output_tokens_per_s") == pytest.approx(12.5 * 8)
-    assert one.figure("total_tokens_per_s") == pytest.approx(112.5 * 8)
+    assert stated(one.reported, "output_tokens_per_s") == pytest.approx(12.5 * 8)
+    assert stated(one.reported, "total_tokens_per_s") == pytest.approx(112.5 * 8)
     assert "prompt tokens count" in fates(one, "converted")["tput_per_gpu"]
 
 
@@ -147,15 +148,15 @@ def test_roles_apart(tmp_path: Path, decode: int, output_count: int) -> None:
     value = agg(is_multinode=True, tp=None, ep=None, num_prefill_gpu=4, num_decode_gpu=decode)
     one = read_one(write_json(tmp_path / "agg_one.json", value))
     assert one.device_count == 4 + decode
-    assert one.figure("output_tokens_per_s") == pytest.approx(12.5 * output_count)
-    assert one.figure("input_tokens_per_s") == pytest.approx(100.0 * 4)
-    assert one.figure("total_tokens_per_s") == pytest.approx(112.5 * (4 + decode))
+    assert stated(one.reported, "output_tokens_per_s") == pytest.approx(12.5 * output_count)
+    assert stated(one.reported, "input_tokens_per_s") == pytest.approx(100.0 * 4)
+    assert stated(one.reported, "total_tokens_per_s") == pytest.approx(112.5 * (4 + decode))
 
 
 def test_unknown_number_of_devices(tmp_path: Path) -> None:
     """A figure per GPU of an unknown number is refused."""
     one = read_one(write_json(tmp_path / "agg_one.json", agg(tp=None)))
-    assert one.figure("output_tokens_per_s") is None
+    assert stated(one.reported, "output_tokens_per_s") is None
     assert "of how many" in fates(one, "refused")["output_tput_per_gpu"]
 
 
@@ -167,10 +168,10 @@ def test_invalid_power_is_refused_with_its_reasons(tmp_path: Path) -> None:
     reasons = ["sampling_gap_exceeded", "benchmark_window_not_bracketed"]
     write_json(tmp_path / "power_validation_one.json", sidecar(power_valid=0, reasons=reasons))
     one = read_one(tmp_path)
-    assert one.figure("energy_joules") is None
+    assert stated(one.reported, "energy_joules") is None
     assert one.boundary is None
     assert "sampling_gap_exceeded, benchmark_window" in fates(one, "refused")["power_valid"]
-    assert one.figure("output_tokens_count") == 1000
+    assert stated(one.reported, "output_tokens_count") == 1000
 
 
 @pytest.mark.parametrize("version", [None, 1])
@@ -178,7 +179,7 @@ def test_old_schemas_have_no_ratio(tmp_path: Path, version: int | None) -> None:
     """Joules of some roles over tokens of all are refused."""
     value = agg(power_metric_schema_version=version)
     one = read_one(write_json(tmp_path / "agg_one.json", value))
-    assert one.figure("energy_per_output_token_joules") is None
+    assert stated(one.reported, "energy_per_output_token_joules") is None
     assert "old power schema" in fates(one, "refused")["joules_per_output_token"]
 
 
@@ -204,8 +205,8 @@ def test_what_makes_power_unusable(
     write_json(tmp_path / "power_validation_one.json", sidecar(**side))
     one = read_one(tmp_path)
     refused = fates(one, "refused")
-    assert one.figure("energy_joules") is None
-    assert one.figure("mean_power_watts") is None
+    assert stated(one.reported, "energy_joules") is None
+    assert stated(one.reported, "mean_power_watts") is None
     assert why in refused["total_gpu_energy_j"]
     assert "joules_per_output_token" in refused
 
@@ -214,11 +215,11 @@ def test_host_power_needs_its_own_gate(tmp_path: Path) -> None:
     """Energy of CPUs counts where InferenceX calls it valid, apart from that of GPUs."""
     value = agg(total_cpu_energy_j=900.0)
     one = read_one(write_json(tmp_path / "a" / "agg_one.json", value))
-    assert one.figure("cpu_energy_joules") is None
+    assert stated(one.reported, "cpu_energy_joules") is None
     value = agg(total_cpu_energy_j=900.0, cpu_power_valid=1)
     one = read_one(write_json(tmp_path / "b" / "agg_one.json", value))
-    assert one.figure("cpu_energy_joules") == 900.0
-    assert one.figure("energy_joules") == 40000.0
+    assert stated(one.reported, "cpu_energy_joules") == 900.0
+    assert stated(one.reported, "energy_joules") == 40000.0
 
 
 def raw() -> dict[str, Any]:
@@ -239,8 +240,8 @@ def test_raw_is_on_unix_time(tmp_path: Path) -> None:
     assert (run["tool"], run["layout"], run["alignment"]) == ("inferencex", "raw", "aligned")
     one = read_one(path)
     assert one.window_s == (START_S, START_S + 2.0)
-    assert one.figure("goodput_requests_per_s") == 0.5
-    assert one.figure("ttft_s", "p50") == pytest.approx(0.1)
+    assert stated(one.reported, "goodput_requests_per_s") == 0.5
+    assert stated(one.reported, "ttft_s", "p50") == pytest.approx(0.1)
 
 
 def test_raw_requests_begin_with_the_window(tmp_path: Path) -> None:
@@ -273,8 +274,8 @@ def test_raw_agg_and_sidecar_of_one_name(tmp_path: Path) -> None:
 def test_a_sidecar_alone(tmp_path: Path) -> None:
     """Its counts, window and energy are enough for joules per token."""
     one = read_one(write_json(tmp_path / "power_validation_one.json", sidecar()))
-    assert one.figure("energy_joules") == 40000.0
-    assert one.figure("output_tokens_count") == 1000
+    assert stated(one.reported, "energy_joules") == 40000.0
+    assert stated(one.reported, "output_tokens_count") == 1000
     assert one.window_s == (START_S, START_S + 20.0)
 
 
@@ -321,12 +322,12 @@ def test_rows_are_runs(tmp_path: Path, form: str) -> None:
     assert not isinstance(found, BadDocument)
     assert [one.layout for one in found] == ["agg", "row"]
     assert found[1].device_count == 8
-    assert found[1].figure("output_tokens_per_s") == pytest.approx(100.0)
-    assert found[1].figure("energy_joules") is None
+    assert stated(found[1].reported, "output_tokens_per_s") == pytest.approx(100.0)
+    assert stated(found[1].reported, "energy_joules") is None
 
 
 def test_empty_samples(tmp_path: Path) -> None:
     """0 s of nothing is no latency."""
     one = read_one(write_json(tmp_path / "agg_one.json", agg(median_ttft=0.0, median_intvty=0.0)))
-    assert one.figure("ttft_s", "p50") is None
-    assert one.figure("interactivity_tokens_per_s_per_user") is None
+    assert stated(one.reported, "ttft_s", "p50") is None
+    assert stated(one.reported, "interactivity_tokens_per_s_per_user") is None

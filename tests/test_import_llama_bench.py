@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from result_files import imported, shown, write_json, write_lines
 
+from wattbench.core.run import stated
 from wattbench.interchange.results import BadDocument, Measurement, read_results
 
 
@@ -67,17 +68,17 @@ def test_each_test_is_a_load(tmp_path: Path, form: str) -> None:
     """Tokens per second are of what the test did: a prompt's are never output tokens."""
     prompt, answer, both = read_all(write(tmp_path / f"l.{form}", ROWS, form))
     assert [one.layout for one in (prompt, answer, both)] == ["pp", "tg", "pg"]
-    assert prompt.figure("input_tokens_per_s") == 256.0
-    assert prompt.figure("output_tokens_per_s") is None
-    assert prompt.figure("tpot_s", "mean") is None
-    assert answer.figure("output_tokens_per_s") == 64.0
-    assert answer.figure("output_tokens_per_s", "sd") == 0.5
-    assert answer.figure("tpot_s", "mean") == pytest.approx(2 / 128)
-    assert both.figure("total_tokens_per_s") == 320.0
-    assert both.figure("output_tokens_per_s") is None
+    assert stated(prompt.reported, "input_tokens_per_s") == 256.0
+    assert stated(prompt.reported, "output_tokens_per_s") is None
+    assert stated(prompt.reported, "tpot_s", "mean") is None
+    assert stated(answer.reported, "output_tokens_per_s") == 64.0
+    assert stated(answer.reported, "output_tokens_per_s", "sd") == 0.5
+    assert stated(answer.reported, "tpot_s", "mean") == pytest.approx(2 / 128)
+    assert stated(both.reported, "total_tokens_per_s") == 320.0
+    assert stated(both.reported, "output_tokens_per_s") is None
     assert both.operating_point["context_tokens"] == 256
     for one in (prompt, answer, both):
-        assert one.figure("energy_joules") is None
+        assert stated(one.reported, "energy_joules") is None
         assert (one.boundary, one.clock) == (None, None)
         assert (one.hardware, one.tool_version) == ("Some CPU", "1234e56")
         assert one.operating_point["n_gpu_layers"] == -1
@@ -95,9 +96,9 @@ def test_a_single_repeat_has_no_scatter(tmp_path: Path) -> None:
     """The 0 that stands for it is refused, as is a rate of 0."""
     rows = [row(0, 128, stddev_ts=0.0, stddev_ns=0, avg_ts=0.0)]
     (one,) = read_all(write(tmp_path / "l.json", rows, "json"))
-    assert one.figure("output_tokens_per_s", "sd") is None
-    assert one.figure("repeat_s", "sd") is None
-    assert one.figure("output_tokens_per_s") is None
+    assert stated(one.reported, "output_tokens_per_s", "sd") is None
+    assert stated(one.reported, "repeat_s", "sd") is None
+    assert stated(one.reported, "output_tokens_per_s") is None
 
 
 def test_a_test_of_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from result_files import imported, shown, write_json
 
+from wattbench.core.run import stated
 from wattbench.interchange.results import BadDocument, Measurement, read_results
 
 
@@ -46,10 +47,10 @@ def test_responses(tmp_path: Path) -> None:
     failed = response(0.0, error_code=500, number_output_tokens=0, end_to_end_latency_s=0.0)
     path = write_json(tmp_path / "r.json", [response(0.1), response(0.3), failed])
     one = read_one(path)
-    assert one.figure("ttft_s", "mean") == pytest.approx(0.2)
-    assert one.figure("ttft_s", "p50") == pytest.approx(0.2)
-    assert one.figure("output_tokens_count") == 20
-    assert (one.figure("completed_count"), one.figure("failed_count")) == (2, 1)
+    assert stated(one.reported, "ttft_s", "mean") == pytest.approx(0.2)
+    assert stated(one.reported, "ttft_s", "p50") == pytest.approx(0.2)
+    assert stated(one.reported, "output_tokens_count") == 20
+    assert (stated(one.reported, "completed_count"), stated(one.reported, "failed_count")) == (2, 1)
     assert {figure.metric for figure in one.reported} & {"itl_s", "tpot_s"} == set()
     assert "sum" in refused(one)["inter_token_latency_s"]
     (run,) = imported(tmp_path / "db", path)["imports"][0]["runs"]
@@ -76,10 +77,10 @@ def test_summary(tmp_path: Path) -> None:
     }
     one = read_one(write_json(tmp_path / "s.json", value))
     assert one.operating_point == {"concurrency": 4}
-    assert one.figure("ttft_s", "p5") == 0.05
-    assert one.figure("ttft_s", "sd") == 0.02
-    assert one.figure("requests_per_s") == pytest.approx(0.5)
-    assert one.figure("output_tokens_per_s") == 15.0
+    assert stated(one.reported, "ttft_s", "p5") == 0.05
+    assert stated(one.reported, "ttft_s", "sd") == 0.02
+    assert stated(one.reported, "requests_per_s") == pytest.approx(0.5)
+    assert stated(one.reported, "output_tokens_per_s") == 15.0
     assert set(refused(one)) == {name for name in value if "inter_token" in name}
 
 
@@ -95,5 +96,5 @@ def test_a_success_without_a_time(tmp_path: Path) -> None:
 def test_only_failures(tmp_path: Path) -> None:
     """No latency is told of responses that all failed."""
     one = read_one(write_json(tmp_path / "r.json", [response(0.0, error_code=500)]))
-    assert one.figure("ttft_s", "mean") is None
-    assert one.figure("failed_count") == 1
+    assert stated(one.reported, "ttft_s", "mean") is None
+    assert stated(one.reported, "failed_count") == 1

@@ -12,6 +12,7 @@ from result_files import imported, shown, write_json, write_lines
 
 from wattbench.cli.main import cli
 from wattbench.core.errors import DocumentError
+from wattbench.core.run import stated
 from wattbench.interchange.results import BadDocument, Measurement, read_mapped
 
 FIGURES: list[dict[str, Any]] = [
@@ -113,8 +114,8 @@ def test_json_of_any_form(tmp_path: Path, form: str) -> None:
         path = write_lines(tmp_path / "r.jsonl", [row, row])
     first, _ = read_all(path, write_map(tmp_path / "map.yaml", **changes))
     assert first.operating_point == {"concurrency": 4}
-    assert first.figure("ttft_s", "p50") == 0.1
-    assert first.figure("mean_power_watts") == 300.0
+    assert stated(first.reported, "ttft_s", "p50") == 0.1
+    assert stated(first.reported, "mean_power_watts") == 300.0
 
 
 def test_a_window_aligns(tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_window_aligns(tmp_path: Path) -> None:
     (one,) = read_all(path, mapping)
     assert one.window_s == (1_790_000_000.0, 1_790_000_060.0)
     assert one.clock == "unix"
-    assert one.figure("output_tokens_count") == 6000
+    assert stated(one.reported, "output_tokens_count") == 6000
     write_json(path, row | {"b": 1})
     assert "b is 1" in error_of(path, mapping)
 
@@ -206,9 +207,9 @@ def test_a_row_without_its_devices(tmp_path: Path) -> None:
     """A figure per device of an unknown number is refused, the others are taken."""
     rows = "name,users,gpus,ttft,energy,tokens,minutes\na,4,,120,1,7200,1\nb,4,2,1,1,1,1\n"
     first, second = read_all(write_csv(tmp_path / "m.csv", rows), write_map(tmp_path / "map.yaml"))
-    assert first.figure("energy_joules") is None
-    assert first.figure("ttft_s", "p50") == pytest.approx(0.12)
-    assert second.figure("energy_joules") == pytest.approx(7200.0)
+    assert stated(first.reported, "energy_joules") is None
+    assert stated(first.reported, "ttft_s", "p50") == pytest.approx(0.12)
+    assert stated(second.reported, "energy_joules") == pytest.approx(7200.0)
 
 
 def test_the_mapping_of_the_docs(tmp_path: Path) -> None:
@@ -220,8 +221,8 @@ def test_the_mapping_of_the_docs(tmp_path: Path) -> None:
     row |= {"ttft": {"p50": 120}, "gpu_energy": 1.0, "tokens": 7200, "seconds": 60}
     path = write_json(tmp_path / "r.json", {"results": {"runs": [row]}})
     (one,) = read_all(path, mapping)
-    assert one.figure("energy_joules") == pytest.approx(7200.0)
-    assert one.figure("ttft_s", "p50") == pytest.approx(0.12)
+    assert stated(one.reported, "energy_joules") == pytest.approx(7200.0)
+    assert stated(one.reported, "ttft_s", "p50") == pytest.approx(0.12)
     assert one.window_s == pytest.approx((1e9, 1.00006e9))
 
 
@@ -263,4 +264,4 @@ def test_units(tmp_path: Path, metric: str, unit: str, value: float) -> None:
     changes: dict[str, Any] = {"figures": figures, "model": "m", "operating_point": {}}
     mapping = write_map(tmp_path / "map.yaml", **changes, devices=1)
     (one,) = read_all(write_json(tmp_path / "r.json", {"x": 1}), mapping)
-    assert one.figure(metric) == pytest.approx(value)
+    assert stated(one.reported, metric) == pytest.approx(value)

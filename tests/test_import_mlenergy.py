@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from result_files import imported, shown, write_json
 
+from wattbench.core.run import stated
 from wattbench.interchange.results import BadDocument, Measurement, read_results
 
 
@@ -58,13 +59,13 @@ def test_ratios(tmp_path: Path, form: str) -> None:
     found = read_all(path)
     assert [one.operating_point["max_batch_size"] for one in found] == [16, 32]
     one = found[0]
-    assert one.figure("energy_per_output_token_joules") == pytest.approx(2.0)
-    assert one.figure("energy_per_request_joules") == pytest.approx(300.0)
-    assert one.figure("mean_power_watts") == pytest.approx(800.0)
-    assert one.figure("tpot_s", "mean") == pytest.approx(0.04)
+    assert stated(one.reported, "energy_per_output_token_joules") == pytest.approx(2.0)
+    assert stated(one.reported, "energy_per_request_joules") == pytest.approx(300.0)
+    assert stated(one.reported, "mean_power_watts") == pytest.approx(800.0)
+    assert stated(one.reported, "tpot_s", "mean") == pytest.approx(0.04)
     assert (one.device_count, one.boundary, one.layout) == (4, "board", form)
-    assert one.figure("energy_joules") is None
-    assert one.figure("input_tokens_count") is None
+    assert stated(one.reported, "energy_joules") is None
+    assert stated(one.reported, "input_tokens_count") is None
 
 
 def test_show(tmp_path: Path) -> None:
@@ -78,9 +79,9 @@ def test_show(tmp_path: Path) -> None:
 def test_unknown_is_not_zero(tmp_path: Path) -> None:
     """An empty cell leaves its figures out."""
     (one,) = read_all(write_csv(tmp_path / "rows.csv", [row(**{"Avg Output Tokens": ""})]))
-    assert one.figure("energy_per_output_token_joules") is None
-    assert one.figure("mean_power_watts") is None
-    assert one.figure("energy_per_request_joules") == 300.0
+    assert stated(one.reported, "energy_per_output_token_joules") is None
+    assert stated(one.reported, "mean_power_watts") is None
+    assert stated(one.reported, "energy_per_request_joules") == 300.0
 
 
 @pytest.mark.parametrize(

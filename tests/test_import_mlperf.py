@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from result_files import imported, shown, write_json
 
 from wattbench.cli.main import cli
+from wattbench.core.run import stated
 from wattbench.interchange.results import BadDocument, Measurement, read_results
 
 BEGIN_S = datetime(2026, 3, 30, 12, 0, 0, 250_000, tzinfo=UTC).timestamp()
@@ -97,14 +98,14 @@ def test_summary(tmp_path: Path) -> None:
     one = read_one(tmp_path)
     assert (one.engine, one.layout, one.clock) == ("Some: SUT", "summary", None)
     assert one.operating_point == {"rate_per_s": 5.5}
-    assert one.figure("requests_per_s") == 5.0
-    assert one.figure("scheduled_requests_per_s") == 5.5
-    assert one.figure("output_tokens_per_s") == 250.0
-    assert one.figure("e2e_s", "p99.9") == pytest.approx(0.9)
-    assert one.figure("ttft_s", "p99") == pytest.approx(0.05)
-    assert one.figure("tpot_s", "mean") == pytest.approx(0.004)
-    assert one.figure("tpot_s", "max") is None
-    assert one.figure("energy_joules") is None
+    assert stated(one.reported, "requests_per_s") == 5.0
+    assert stated(one.reported, "scheduled_requests_per_s") == 5.5
+    assert stated(one.reported, "output_tokens_per_s") == 250.0
+    assert stated(one.reported, "e2e_s", "p99.9") == pytest.approx(0.9)
+    assert stated(one.reported, "ttft_s", "p99") == pytest.approx(0.05)
+    assert stated(one.reported, "tpot_s", "mean") == pytest.approx(0.004)
+    assert stated(one.reported, "tpot_s", "max") is None
+    assert stated(one.reported, "energy_joules") is None
     assert "inferred" in fates(one, "refused")["Tokens per second (inferred)"]
     assert "--format ptdaemon" in fates(one, "kept")["power"]
     imported(tmp_path / "db", path)
@@ -208,9 +209,9 @@ def test_endpoints(tmp_path: Path) -> None:
     path = write_json(tmp_path / "in" / "result_summary.json", endpoints())
     one = read_one(tmp_path / "in")
     assert (one.clock, one.window_s, one.operating_point) == (None, None, {"concurrency": 4})
-    assert one.figure("ttft_s", "p99.9") == pytest.approx(0.39)
-    assert one.figure("e2e_s", "sd") == pytest.approx(0.01)
-    assert one.figure("tpot_s", "mean") is None
+    assert stated(one.reported, "ttft_s", "p99.9") == pytest.approx(0.39)
+    assert stated(one.reported, "e2e_s", "sd") == pytest.approx(0.01)
+    assert stated(one.reported, "tpot_s", "mean") is None
     assert "always 0" in fates(one, "refused")["test_started_at"]
     (run,) = imported(tmp_path / "db", path)["imports"][0]["runs"]
     assert (run["tool"], run["alignment"]) == ("mlperf-endpoints", "unaligned")
@@ -223,10 +224,10 @@ def test_rates_of_another_window(tmp_path: Path) -> None:
     value = endpoints(legacy_loadgen_window_duration_ns=1_000_000_000, qps=9.0, tps=490.0)
     write_json(tmp_path / "result_summary.json", value)
     one = read_one(tmp_path)
-    assert one.figure("output_tokens_per_s") is None
-    assert one.figure("loadgen_window_output_tokens_per_s") == 490.0
-    assert one.figure("loadgen_window_s") == 1.0
-    assert one.figure("duration_s") == 2.0
+    assert stated(one.reported, "output_tokens_per_s") is None
+    assert stated(one.reported, "loadgen_window_output_tokens_per_s") == 490.0
+    assert stated(one.reported, "loadgen_window_s") == 1.0
+    assert stated(one.reported, "duration_s") == 2.0
 
 
 @pytest.mark.parametrize("complete", [False, None, "true"])

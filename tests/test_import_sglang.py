@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from result_files import imported, shown, write_json, write_lines
 
+from wattbench.core.run import stated
 from wattbench.interchange.results import BadDocument, Measurement, read_results
 
 
@@ -87,7 +88,7 @@ def test_details_place_no_request(tmp_path: Path) -> None:
     """The lists have no starts; failures are counted from them."""
     one = read_one(write_json(tmp_path / "s.json", line() | DETAILS))
     assert (one.layout, one.requests, one.clock, one.window_s) == ("details", None, None, None)
-    assert one.figure("failed_count") == 1
+    assert stated(one.reported, "failed_count") == 1
     assert "no start" in refused(one)["ttfts"]
 
 
@@ -113,7 +114,7 @@ def test_empty_is_not_zero(tmp_path: Path) -> None:
     """0 ms of no request is refused."""
     zeros = {name: 0.0 for name in line() if name.endswith("_ms")}
     one = read_one(write_json(tmp_path / "s.json", line(completed=0, **zeros)))
-    assert one.figure("ttft_s", "p50") is None
+    assert stated(one.reported, "ttft_s", "p50") is None
     assert set(zeros) <= set(refused(one))
 
 
@@ -121,8 +122,8 @@ def test_empty_is_not_zero(tmp_path: Path) -> None:
 def test_guessed_tokens(tmp_path: Path, backend: str, itl: float | None) -> None:
     """On OpenAI routes the gaps of guessed tokens are made up; on SGLang's own they are not."""
     one = read_one(write_json(tmp_path / "s.json", line(backend=backend, accept_length=2.4)))
-    assert one.figure("itl_s", "p50") == itl
-    assert one.figure("tpot_s", "p50") == pytest.approx(0.05)
+    assert stated(one.reported, "itl_s", "p50") == itl
+    assert stated(one.reported, "tpot_s", "p50") == pytest.approx(0.05)
 
 
 def test_lengths_asked_for(tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_steady_state(tmp_path: Path) -> None:
         "average_concurrency": 1.9,
     }
     one = read_one(write_json(tmp_path / "s.json", value))
-    assert (one.layout, one.figure("output_tokens_per_s")) == ("steady state", 4.0)
+    assert (one.layout, stated(one.reported, "output_tokens_per_s")) == ("steady state", 4.0)
 
 
 def test_llm_optimizer(tmp_path: Path) -> None:
@@ -158,6 +159,6 @@ def test_llm_optimizer(tmp_path: Path) -> None:
     first, second = found
     assert (first.hardware, first.device_count, first.model) == ("h100", 2, "some/model")
     assert first.operating_point == {"concurrency": 2, "rate_per_s": 4.0, "tp_size": 2}
-    assert first.figure("output_tokens_per_s") == 3.0
+    assert stated(first.reported, "output_tokens_per_s") == 3.0
     assert second.reported == ()
     assert "did not run" in refused(second)["results"]

@@ -88,7 +88,7 @@ UNITLESS: Mapping[str, Set[str]] = {
         "core.result.Estimate.low",
         "core.result.Estimate.high",
         "core.run.ReportedFigure.value",
-        "interchange.results.measurement.Measurement.figure",
+        "core.run.stated",
         "interchange.results.fields.Fields.report",
     },
     "a field of another tool's file, whose unit its reader knows": {

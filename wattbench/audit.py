@@ -27,7 +27,7 @@ import numpy as np
 
 from wattbench.core.energy import CounterTrace, Trace
 from wattbench.core.result import Estimate, Finding, Severity
-from wattbench.core.run import RawRun
+from wattbench.core.run import RawRun, stated
 from wattbench.results import PointResult, evaluate
 from wattbench.stats import combined_interval
 
@@ -153,9 +153,9 @@ class _Figures:
 
     def get(self, metric: str, statistic: str = "total") -> float | None:
         """One figure, None if it is not stated."""
-        found = (r.value for r in self.all if (r.metric, r.statistic) == (metric, statistic))
+        found = stated(self.all, metric, statistic)
         count = self.raw.record.backend.get("device_count") if metric == "device_count" else None
-        return next(found, float(count) if isinstance(count, int | float) else None)
+        return float(count) if found is None and isinstance(count, int | float) else found
 
     def by_device(self, metric: str) -> dict[str, float]:
         """A figure of each device that is told apart."""

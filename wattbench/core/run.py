@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -176,6 +176,20 @@ class ReportedFigure:
     statistic: str
     value: float
     field: str
+
+
+def stated(
+    figures: Sequence[ReportedFigure], metric: str, statistic: str = "total"
+) -> float | None:
+    """The figure of a metric that a tool states, None if it states none.
+
+    Args:
+        figures: What the tool states.
+        metric: Name of the metric.
+        statistic: Which statistic of it.
+    """
+    found = (f.value for f in figures if (f.metric, f.statistic) == (metric, statistic))
+    return next(found, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from wattbench.core.energy import BOUNDARIES, Boundary, EnergyDomain, EnergyMeasurement, Unmeasured
 from wattbench.core.result import Estimate
-from wattbench.core.run import RawRun
+from wattbench.core.run import RawRun, stated
 from wattbench.metrics.domain_energy import DomainEnergy
 from wattbench.metrics.window import Totals
 
@@ -21,24 +21,12 @@ ASSUMED_GAIN_FRACTION = 0.05
 REASON = "reported_without_interval"
 
 
-def _figure(raw: RawRun, metric: str, statistic: str = "total") -> float | None:
-    """A figure that the tool reports; None if it does not.
-
-    Args:
-        raw: The run.
-        metric: Name of the metric.
-        statistic: ``total``, ``mean``, ``p50``, …
-    """
-    found = (r.value for r in raw.reported if (r.metric, r.statistic) == (metric, statistic))
-    return next(found, None)
-
-
 def reported_domain(raw: RawRun) -> DomainEnergy | None:
     """The energy that the tool reports, as a domain of its own; None if it reports none."""
-    energy_joules = _figure(raw, "energy_joules")
-    if energy_joules is None:
+    energy_joules, boundary = stated(raw.reported, "energy_joules"), _boundary(raw)
+    if energy_joules is None or boundary is None:
         return None
-    boundary, method = _boundary(raw), str(raw.record.backend.get("energy_method") or "")
+    method = str(raw.record.backend.get("energy_method") or "")
     method = f"{method or 'reported by the tool'}; ± {ASSUMED_GAIN_FRACTION:.0%} assumed"
     domain = EnergyDomain(
         name="reported",
@@ -50,7 +38,7 @@ def reported_domain(raw: RawRun) -> DomainEnergy | None:
         method=method,
         gain_half_width_fraction=ASSUMED_GAIN_FRACTION,
     )
-    duration_s = _figure(raw, "energy_duration_s") or _figure(raw, "duration_s")
+    duration_s = stated(raw.reported, "energy_duration_s") or stated(raw.reported, "duration_s")
     gross: EnergyMeasurement | Unmeasured = Unmeasured(
         reason="no_window", message="the file does not tell how long it measured"
     )
@@ -78,16 +66,16 @@ def reported_totals(raw: RawRun, metered: EnergyMeasurement | Unmeasured) -> Tot
         raw: The run.
         metered: Energy of its meters over the window of the run.
     """
-    duration_s = _figure(raw, "duration_s")
-    output_tokens = _figure(raw, "output_tokens_count")
+    duration_s = stated(raw.reported, "duration_s")
+    output_tokens = stated(raw.reported, "output_tokens_count")
     if not duration_s or output_tokens is None:
         return None
     totals = Totals(
         duration_s=duration_s,
         output_tokens=output_tokens,
-        input_tokens=_figure(raw, "input_tokens_count"),
-        request_count=_figure(raw, "completed_count") or 0.0,
-        good_count=_figure(raw, "good_count"),
+        input_tokens=stated(raw.reported, "input_tokens_count"),
+        request_count=stated(raw.reported, "completed_count"),
+        good_count=stated(raw.reported, "good_count"),
     )
     if isinstance(metered, EnergyMeasurement):
         joules = metered.energy_joules
@@ -102,14 +90,14 @@ def reported_totals(raw: RawRun, metered: EnergyMeasurement | Unmeasured) -> Tot
 
 def with_energy(raw: RawRun, totals: Totals) -> Totals:
     """Sums with the energy that the tool reports, where no meter tells it."""
-    energy_joules = _figure(raw, "energy_joules")
-    if totals.energy_joules is not None or energy_joules is None:
+    energy_joules = stated(raw.reported, "energy_joules")
+    if totals.energy_joules is not None or energy_joules is None or _boundary(raw) is None:
         return totals
     return replace(
         totals,
         energy_joules=energy_joules,
         request_joules=energy_joules,
-        energy_duration_s=_figure(raw, "energy_duration_s"),
+        energy_duration_s=stated(raw.reported, "energy_duration_s"),
     )
 
 
@@ -122,10 +110,11 @@ def or_reported(found: Estimate, raw: RawRun, metric: str, statistic: str = "tot
         metric: Name of the metric.
         statistic: Which statistic of it.
     """
-    value = _figure(raw, metric, statistic) if found.value is None else None
+    value = stated(raw.reported, metric, statistic) if found.value is None else None
     return found if value is None else Estimate(value=value, n=found.n, reason=REASON)
 
 
-def _boundary(raw: RawRun) -> Boundary:
+def _boundary(raw: RawRun) -> Boundary | None:
+    """What the reported energy includes; one that tells nothing is not charged."""
     told: Mapping[str, object] = raw.record.backend
-    return next((b for b in BOUNDARIES if b == told.get("boundary")), "board")
+    return next((b for b in BOUNDARIES if b == told.get("boundary")), None)

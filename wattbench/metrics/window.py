@@ -40,7 +40,8 @@ class Totals:
         output_tokens: Answer tokens that arrived in it, of requests that succeeded.
         input_tokens: Prompt tokens of requests whose first token arrived in it; None if a prompt
             was not counted.
-        request_count: Successful requests, each by the share of its time that lies in the window.
+        request_count: Successful requests, each by the share of its time that lies in the window;
+            None if a tool that only reports totals does not count them.
         good_count: Those of them that met every limit of the service level, in the same way; None
             if there is no service level.
         energy_joules: Energy of the window [J], None if unknown.
@@ -52,7 +53,7 @@ class Totals:
     duration_s: float
     output_tokens: float
     input_tokens: float | None
-    request_count: float
+    request_count: float | None
     good_count: float | None = None
     energy_joules: float | None = None
     request_joules: float | None = None
@@ -75,7 +76,7 @@ def pooled(parts: Sequence[Totals]) -> Totals:
         duration_s=sum(part.duration_s for part in parts),
         output_tokens=sum(part.output_tokens for part in parts),
         input_tokens=total([part.input_tokens for part in parts]),
-        request_count=sum(part.request_count for part in parts),
+        request_count=total([part.request_count for part in parts]),
         good_count=total([part.good_count for part in parts]),
         energy_joules=total([part.energy_joules for part in parts]),
         request_joules=total([part.request_joules for part in parts]),

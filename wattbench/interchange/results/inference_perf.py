@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from wattbench.core.load import InferenceRequest, RequestResult
-from wattbench.core.run import Json
+from wattbench.core.run import Json, stated
 from wattbench.interchange.results.document import BadDocument
 from wattbench.interchange.results.fields import Fields
 from wattbench.interchange.results.glance import Glance
@@ -155,7 +155,10 @@ def _shares(measurements: Sequence[Measurement], listed: Sequence[Glance]) -> li
     if len(measurements) == 1:
         return [rows]
     counts = [
-        int((one.figure("completed_count") or 0) + (one.figure("failed_count") or 0))
+        int(
+            (stated(one.reported, "completed_count") or 0)
+            + (stated(one.reported, "failed_count") or 0)
+        )
         for one in measurements
     ]
     if not rows or sum(counts) != len(rows):

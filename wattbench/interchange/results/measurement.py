@@ -77,8 +77,3 @@ class Measurement:
     boundary: Boundary | None = None
     energy_method: str = ""
     notes: tuple[Note, ...] = ()
-
-    def figure(self, metric: str, statistic: str = "total") -> float | None:
-        """A reported figure, None if the file has none."""
-        found = (r.value for r in self.reported if (r.metric, r.statistic) == (metric, statistic))
-        return next(found, None)
