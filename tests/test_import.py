@@ -148,3 +148,27 @@ def test_counts_that_no_file_tells_are_unknown(tmp_path: Path) -> None:
     imported(tmp_path / "db", write_json(tmp_path / "vllm.json", result))
     (point,) = shown(tmp_path / "db")
     assert point["requests"] == {"completed": 2, "failed": None}
+
+
+def test_e2e_follows_from_the_list(tmp_path: Path) -> None:
+    """VLLM leaves the block of E2E out by default, and writes the latency of each success."""
+    result = vllm_result(latencies=[0.2, 0.4, 0.6, 0.0], completed=3)
+    imported(tmp_path / "db", write_json(tmp_path / "vllm.json", result))
+    (point,) = shown(tmp_path / "db")
+    assert point["metrics"]["e2e_s"]["p50"]["value"] == pytest.approx(0.4)
+    told = vllm_result(latencies=[0.2, 0.4, 0.6], median_e2el_ms=410.0)
+    imported(tmp_path / "db2", write_json(tmp_path / "told.json", told))
+    (point,) = shown(tmp_path / "db2")
+    assert point["metrics"]["e2e_s"]["p50"]["value"] == pytest.approx(0.41)
+
+
+def test_requests_without_a_start_are_not_placed(tmp_path: Path) -> None:
+    """Old details tell no start: the totals stand, and no request is set at an instant."""
+    details = vllm_details()
+    del details["start_times"]
+    path = write_json(tmp_path / "vllm.json", vllm_result() | details)
+    (run,) = imported(tmp_path / "db", path)["imports"][0]["runs"]
+    assert not run["has_requests"]
+    assert "no start" in next(n["why"] for n in run["notes"] if n["field"] == "ttfts")
+    (point,) = shown(tmp_path / "db")
+    assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(3.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from wattbench.core.run import ReportedFigure
@@ -159,10 +160,7 @@ class Fields:
             return None
         if value < 0 and not signed:
             raise self.bad(name, value, f"and {metric} is never negative")
-        told = next(
-            (r.field for r in self._reported if (r.metric, r.statistic) == (metric, statistic)),
-            None,
-        )
+        told = self._told(metric, statistic)
         if told is not None:
             self.note("kept", name, f"{told} tells it already")
             return value * scale_ratio
@@ -174,6 +172,22 @@ class Fields:
         )
         self._reported.append(figure)
         return figure.value
+
+    def add(self, figure: ReportedFigure, why: str) -> None:
+        """Take a figure that follows from a list, unless a field of the document tells it.
+
+        Args:
+            figure: What follows; its field is the list.
+            why: How it follows.
+        """
+        if self._told(figure.metric, figure.statistic) is None:
+            self.note("converted", figure.field, why)
+            self._reported.append(replace(figure, field=self._path(figure.field)))
+
+    def _told(self, metric: str, statistic: str) -> str | None:
+        """The field that a figure was taken from, None if it was not."""
+        figures = (r for r in self._reported if (r.metric, r.statistic) == (metric, statistic))
+        return next((figure.field for figure in figures), None)
 
     def note(self, fate: Fate, name: str, why: str = "") -> None:
         """Say what became of a field."""

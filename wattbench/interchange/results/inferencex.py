@@ -210,7 +210,7 @@ def _take_interactivity(metrics: Fields, name: str, statistic: str) -> None:
 
 
 def _taken_raw(own: Fields, found: Measurement) -> Measurement:
-    duration_s = own.report("duration", "duration_s")
+    own.report("duration", "duration_s")
     vllm.take_counts(own)
     own.report(GOODPUT, "goodput_requests_per_s")
     vllm.take_latencies(own)
@@ -224,7 +224,7 @@ def _taken_raw(own: Fields, found: Measurement) -> Measurement:
         own.note("taken", "benchmark_end_time_unix")
     requests = None
     if "ttfts" in own and "start_times" in own and window_s is not None:
-        results, _ = vllm.detailed(own, duration_s)
+        results = vllm.detailed(own)
         by_s = window_s[0] - min((result.sent_s for result in results), default=0.0)
         own.note("converted", "start_times", "moved so that the first begins with the window")
         requests = lambda: (moved(result, by_s) for result in results)  # noqa: E731

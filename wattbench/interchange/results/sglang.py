@@ -56,7 +56,7 @@ def read(glances: Sequence[Glance]) -> Iterator[Measurement]:
 
 
 def _measured(fields: Fields, layout: str) -> Measurement:
-    more = _take(fields)
+    _take(fields)
     engine = fields.text("backend")
     point = operating_point(fields)
     return Measurement(
@@ -66,7 +66,7 @@ def _measured(fields: Fields, layout: str) -> Measurement:
         engine=engine,
         operating_point=point,
         workload={"name": fields.text("tag") or fields.text("dataset_name") or NAME},
-        reported=(*fields.reported, *more),
+        reported=fields.reported,
         notes=fields.notes(),
     )
 
@@ -75,12 +75,11 @@ def _optimized(fields: Fields) -> Measurement:
     """A line of llm-optimizer: a setting of the server, and what SGLang's client found there."""
     results, about = fields.nested("results"), fields.nested("metadata")
     config = fields.nested("config")
-    more: list[ReportedFigure] = []
     point: dict[str, Json] = {}
     if results is None or "duration" not in results:
         fields.note("refused", "results", "no results: this setting did not run to its end")
     else:
-        more = _take(results)
+        _take(results)
         point = operating_point(results)
     client = config.nested("client_args") if config is not None else None
     point = (operating_point(client) if client is not None else {}) | point
@@ -97,13 +96,13 @@ def _optimized(fields: Fields) -> Measurement:
         device_count=about.count("gpu_count") if about is not None else None,
         operating_point=point,
         workload={"name": "llm-optimizer"},
-        reported=(*fields.reported, *more),
+        reported=fields.reported,
         notes=fields.notes(),
     )
 
 
-def _take(fields: Fields) -> list[ReportedFigure]:
-    """Take what SGLang's client computed; what follows from the lists is given back."""
+def _take(fields: Fields) -> None:
+    """Take what SGLang's client computed, and what follows from its lists."""
     fields.report("duration", "duration_s")
     take_counts(fields)
     fields.report("input_throughput", "input_tokens_per_s")
@@ -113,15 +112,16 @@ def _take(fields: Fields) -> list[ReportedFigure]:
     _check_tokens(fields)
     _take_latencies(fields)
     if "ttfts" not in fields:
-        return []
+        return
     fields.note("refused", "ttfts", "no start of a request is told, so none can be placed")
     fields.note("refused", "generated_texts", "texts are not stored")
     errors = fields.items("errors")
-    if errors is None:
-        return []
-    fields.note("converted", "errors", "counted")
-    failed = float(sum(bool(error) for error in errors))
-    return [ReportedFigure(metric="failed_count", statistic="total", value=failed, field="errors")]
+    if errors is not None:
+        failed = float(sum(bool(error) for error in errors))
+        figure = ReportedFigure(
+            metric="failed_count", statistic="total", value=failed, field="errors"
+        )
+        fields.add(figure, "counted")
 
 
 def _check_tokens(fields: Fields) -> None:

@@ -9,16 +9,17 @@ on Linux is the monotonic clock of the host: they meet a meter that stamped on t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from wattbench.core.load import InferenceRequest, RequestResult
-from wattbench.core.run import Json
+from wattbench.core.load import RequestResult
+from wattbench.core.run import Json, ReportedFigure
 from wattbench.interchange.results.document import BadDocument
 from wattbench.interchange.results.fields import Fields
 from wattbench.interchange.results.glance import Glance
-from wattbench.interchange.results.measurement import Clock, Measurement
+from wattbench.interchange.results.measurement import Measurement
+from wattbench.interchange.results.rebuilt import MAX_ANSWER_TOKENS, asked
 
 NAME = "vllm-bench"
 _KEYS = {"duration", "completed", "total_output_tokens", "request_throughput"}
@@ -35,31 +36,27 @@ def sniff(glance: Glance) -> str | None:
         return None
     if "benchmark_start_time_unix" in keys:
         return None  # InferenceX writes the same keys and adds its own
-    layout = "detailed" if {"ttfts", "itls"} <= keys else "aggregate"
-    return layout if "failed" in keys else f"old {layout}"
+    return _layout(keys)
+
+
+def _layout(keys: Iterable[str]) -> str:
+    names = set(keys)
+    layout = "detailed" if names >= {"ttfts", "itls"} else "aggregate"
+    return layout if "failed" in names else f"old {layout}"
 
 
 def read(glances: Sequence[Glance]) -> Iterator[Measurement]:
     """One measurement for each object."""
     for glance in glances:
         for place, value in glance.objects():
-            yield measurement(Fields(place, value), sniff(glance) or "aggregate")
+            yield _measurement(Fields(place, value))
 
 
-def measurement(fields: Fields, layout: str) -> Measurement:
-    """The measurement of one object."""
+def _measurement(fields: Fields) -> Measurement:
     duration_s = fields.report("duration", "duration_s")
     take_counts(fields)
     take_latencies(fields)
-    requests = None
-    clock: Clock | None = None
-    window_s = None
-    if "ttfts" in fields:
-        results, starts_known = detailed(fields, duration_s)
-        requests = lambda: iter(results)  # noqa: E731 - a name would say no more
-        if starts_known:
-            clock = "monotonic"
-        window_s = _window_s(results, duration_s)
+    layout, results = _layout(fields), detailed(fields)
     return Measurement(
         tool=NAME,
         layout=layout,
@@ -67,9 +64,9 @@ def measurement(fields: Fields, layout: str) -> Measurement:
         engine=fields.text("backend") or fields.text("endpoint_type"),
         operating_point=operating_point(fields),
         workload={"name": fields.text("label") or NAME},
-        clock=clock,
-        window_s=window_s,
-        requests=requests,
+        clock="monotonic" if results else None,
+        window_s=_window_s(results, duration_s),
+        requests=(lambda: iter(results)) if results else None,
         reported=fields.reported,
         notes=fields.notes(),
     )
@@ -113,30 +110,45 @@ def take_latencies(fields: Fields) -> None:
             continue
         statistic = {"median": "p50", "std": "sd"}.get(statistic, statistic)
         fields.report(name, _LATENCIES[latency], statistic, scale_ratio=1e-3)
+    _take_e2e(fields)
 
 
-def detailed(fields: Fields, duration_s: float | None) -> tuple[list[RequestResult], bool]:
-    """Each request of the lists, and whether the file tells when they started."""
+def _take_e2e(fields: Fields) -> None:
+    """By default vLLM leaves the block of E2E out, and writes the latency of each success."""
+    values_s = [value for value in fields.numbers("latencies") or () if value > 0]
+    if not values_s:
+        return
+    found = {"mean": np.mean(values_s), "p50": np.median(values_s)}
+    found["p99"] = np.quantile(values_s, 0.99)
+    for statistic, value_s in found.items():
+        figure = ReportedFigure(
+            metric="e2e_s", statistic=statistic, value=float(value_s), field="latencies"
+        )
+        fields.add(figure, f"{statistic} of the list")
+
+
+def detailed(fields: Fields) -> list[RequestResult]:
+    """Each request of the lists; none where the file does not tell when they started."""
+    if "ttfts" not in fields:
+        return []
+    if "start_times" not in fields:
+        fields.note("refused", "ttfts", "no start of a request is told, so none can be placed")
+        return []
     inputs, outputs, ttfts = (fields.numbers(name) or [] for name in _LISTS[:3])
     gaps = fields.items("itls") or []
     errors = fields.items("errors") or [""] * len(ttfts)
-    starts = fields.numbers("start_times")
-    lengths = {len(inputs), len(outputs), len(ttfts), len(gaps), len(errors)}
-    lengths |= {len(starts)} if starts is not None else set()
+    starts = fields.numbers("start_times") or []
+    lengths = {len(inputs), len(outputs), len(ttfts), len(gaps), len(errors), len(starts)}
     if len(lengths) != 1:
         raise BadDocument(
             f"{fields.place}: the lists per request are of unlike lengths {sorted(lengths)}"
         )
     fields.note("taken", "itls")
     fields.note("refused", "generated_texts", "texts are not stored")
-    origin_s = min(starts, default=0.0) if starts else 0.0
-    results = [
-        _request(fields, index, row, gaps[index], errors[index])
-        for index, row in enumerate(
-            zip(starts if starts else [origin_s] * len(ttfts), inputs, outputs, ttfts, strict=True)
-        )
+    rows = zip(starts, inputs, outputs, ttfts, strict=True)
+    return [
+        _request(fields, index, row, gaps[index], errors[index]) for index, row in enumerate(rows)
     ]
-    return results, bool(starts)
 
 
 def _request(
@@ -148,20 +160,15 @@ def _request(
 ) -> RequestResult:
     start_s, inputs, outputs, ttft_s = row
     failed = bool(error) or not outputs
+    if min(inputs, outputs, ttft_s) < 0 or outputs > MAX_ANSWER_TOKENS:
+        raise fields.bad(f"input_lens, output_lens, ttfts [{index}]", row[1:], "not possible")
     if not isinstance(gaps, list) or not all(
         isinstance(gap, int | float) and 0 <= gap < 1e6 for gap in gaps
     ):
         raise fields.bad(f"itls[{index}]", gaps, "not a list of gaps in seconds")
     chunk_s = np.empty(0) if failed else start_s + ttft_s + np.cumsum([0.0, *gaps])
     return RequestResult(
-        request=InferenceRequest(
-            index=index,
-            session_index=index,
-            turn_index=0,
-            messages=(),
-            max_output_tokens=int(outputs),
-            ignore_eos=False,
-        ),
+        request=asked(index, int(outputs)),
         phase="measured",
         queued_s=start_s,
         sent_s=start_s,
