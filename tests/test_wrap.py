@@ -157,6 +157,14 @@ def test_files_from_before_are_not_results(tmp_path: Path, machine: str) -> None
     assert "nothing_measured" in codes(show(tmp_path))
 
 
+def test_results_that_are_not_there_cost_no_sample(tmp_path: Path) -> None:
+    """The place that was named is empty: said, and the run is kept whole."""
+    done = wrap(tmp_path, "--idle-s", "0", "--results", "nowhere.json", "--", "sleep", "0.3")
+    assert done.returncode == 0
+    assert "nothing was written at nowhere.json" in done.stderr
+    assert show(tmp_path)["metrics"]["mean_power_watts"]["value"] > 0
+
+
 def test_keys_of_the_command_are_not_kept(tmp_path: Path) -> None:
     """Neither the store nor what is printed holds a key that the command was given."""
     done = wrap(tmp_path, "--idle-s", "0", "--", "true", "--api-key", "sk-very-secret")

@@ -166,7 +166,11 @@ def _carried_out(
             ),
             virtual=False,
         )
-        others = _join(engine, wrapped, _candidates(line, asked["results"]), started_unix_s)
+        try:
+            others = _join(engine, wrapped, _candidates(line, asked["results"]), started_unix_s)
+        except WattbenchError as error:
+            writer.finish(wrapped.record.run_id, "failed", str(error))
+            raise
         writer.finish(wrapped.record.run_id, "completed", None)
         raw = load_run(engine, wrapped.record.run_id)
         for run, documents in others:
@@ -229,7 +233,10 @@ def _beside(raw: RawRun, run: ImportedRun, documents: Sequence[Document]) -> Imp
 
 def _found(places: Sequence[Path], started_unix_s: float, envelope: Envelope) -> Iterator[_Found]:
     """Loads in files that were written since the start and can be the program's."""
-    files = [f for f in find_results(places) if f.stat().st_mtime >= started_unix_s - 1.0]
+    for missing in (place for place in places if not place.exists()):
+        click.echo(f"wattbench: nothing was written at {missing}", err=True)
+    files = find_results([place for place in places if place.exists()])
+    files = [path for path in files if path.stat().st_mtime >= started_unix_s - 1.0]
     for documents, _, read in read_results(files):
         if isinstance(read, BadDocument):
             if documents:  # of a known tool; most other new files are no results
