@@ -212,3 +212,17 @@ def test_energy_that_a_reader_refused_is_named() -> None:
     assert "energy_refused" in codes(dataclasses.replace(raw, events=(*raw.events, event)))
     event = Event(kind="refused", time_s=0.0, detail={"field": "generated_texts", "why": "no"})
     assert codes(dataclasses.replace(raw, events=(*raw.events, event))) == set()
+
+
+def test_what_could_not_be_read_is_not_clean(tmp_path: Path) -> None:
+    """Neither in JSON nor on the page; a page that cannot be written costs no result."""
+    bad = write_json(tmp_path / "bad.json", {"hello": "world"})
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(cli, ["audit", str(bad), "--page", str(page), "--json"])
+    assert json.loads(result.stdout)["clean"] is False
+    assert "bad.json" in page.read_text()
+    good = write_json(tmp_path / "v.json", vllm_result())
+    result = CliRunner().invoke(cli, ["audit", str(good), "--page", str(tmp_path / "no" / "p")])
+    assert "no contradiction" in result.stdout
+    assert "cannot be written" in str(result.exception)
+    assert CliRunner().invoke(cli, ["audit", str(good), "--uncertainty", "nan"]).exit_code == 2

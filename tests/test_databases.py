@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from command import called
 from emulation import emulated_run, varied_workload
 
 from wattbench.core.errors import StoreError, UsageError
 from wattbench.store import check_place, connect, database_url, load_run, select_runs, show_url
 
+Call = Callable[..., subprocess.CompletedProcess[str]]
 KEPT = Path(__file__).parent / "data"
 ODD_NAMES = ("a?b.sqlite", "a#b.sqlite", "a%20b.sqlite", "ä: b&c=d.sqlite")
 WITHOUT_POWERS = """
@@ -30,23 +33,23 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """Even root obeys the permissions of files in what this starts."""
 
 
-def wattbench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def powerless(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command by somebody whom the permissions of files bind."""
     command = [sys.executable, "-c", WITHOUT_POWERS, "-m", "wattbench", *arguments]
-    environment = {**os.environ, **environment}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 77:
         pytest.skip("root cannot give up its powers here")
     return done
 
 
-def good(*arguments: str, **environment: str) -> str:
-    done = wattbench(*arguments, **environment)
+def good(*arguments: str, call: Call = called) -> str:
+    done = call(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def refused(*arguments: str, code: int = 1) -> str:
-    done = wattbench(*arguments)
+def refused(*arguments: str, code: int = 1, call: Call = called) -> str:
+    done = call(*arguments)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code, (done.stdout, done.stderr)
     assert done.stdout == ""
@@ -80,13 +83,13 @@ def lock(path: Path) -> None:
 
 def test_results_are_read_where_nothing_can_be_written(shelf: Path, tmp_path: Path) -> None:
     """Read-only file, read-only folder: show, list and plot say what they say elsewhere."""
-    expected = good("show", "latest", "--db", str(shelf))
+    expected = good("show", "latest", "--db", str(shelf), call=powerless)
     before = shelf.read_bytes()
     lock(shelf)
-    assert good("show", "latest", "--db", str(shelf)) == expected
-    assert "completed" in good("list", "runs", "--db", str(shelf))
+    assert good("show", "latest", "--db", str(shelf), call=powerless) == expected
+    assert "completed" in good("list", "runs", "--db", str(shelf), call=powerless)
     picture = tmp_path / "frontier.png"
-    good("plot", "frontier", "--out", str(picture), "--db", str(shelf))
+    good("plot", "frontier", "--out", str(picture), "--db", str(shelf), call=powerless)
     assert picture.stat().st_size > 0
     assert [file.name for file in shelf.parent.iterdir()] == [shelf.name]
     assert shelf.read_bytes() == before
@@ -100,15 +103,15 @@ def test_results_are_read_with_half_of_the_permissions(
     shelf.chmod(file_mode)
     shelf.parent.chmod(folder_mode)
     for _ in range(2):
-        assert "completed" in good("list", "runs", "--db", str(shelf))
-        assert "J / output token" in good("show", "latest", "--db", str(shelf))
+        assert "completed" in good("list", "runs", "--db", str(shelf), call=powerless)
+        assert "J / output token" in good("show", "latest", "--db", str(shelf), call=powerless)
 
 
 def test_a_run_into_a_read_only_database_is_refused_before_it_begins(shelf: Path) -> None:
     """Nothing is measured that could not be kept."""
     lock(shelf)
     arguments = ("run", "quickstart", "--backend", "emulated", "--hardware", "h100-sxm")
-    assert "cannot be opened for writing" in refused(*arguments, "--db", str(shelf))
+    assert "cannot be opened for writing" in refused(*arguments, "--db", str(shelf), call=powerless)
 
 
 def test_records_beside_a_read_only_database_are_not_passed_over(shelf: Path) -> None:
@@ -123,7 +126,7 @@ def test_records_beside_a_read_only_database_are_not_passed_over(shelf: Path) ->
     wal.chmod(0o000)
     shelf.chmod(0o444)
     shelf.parent.chmod(0o555)
-    assert "-wal" in refused("list", "runs", "--db", str(shelf))
+    assert "-wal" in refused("list", "runs", "--db", str(shelf), call=powerless)
 
 
 def test_an_older_schema_in_a_read_only_place_must_be_copied(tmp_path: Path) -> None:
@@ -137,7 +140,7 @@ def test_an_older_schema_in_a_read_only_place_must_be_copied(tmp_path: Path) -> 
     engine.dispose()
     lock(old)
     try:
-        assert "copy it" in refused("show", "latest", "--db", str(old))
+        assert "copy it" in refused("show", "latest", "--db", str(old), call=powerless)
     finally:
         folder.chmod(0o755)
 
@@ -152,7 +155,7 @@ def test_damage_in_the_middle_is_an_error(shelf: Path, seed: int) -> None:
         file.seek(start)
         file.write(rng.bytes(min(200_000, size - start)))
     for arguments in (("show", "latest"), ("list", "runs")):
-        done = wattbench(*arguments, "--db", str(shelf))
+        done = called(*arguments, "--db", str(shelf))
         assert "Traceback" not in done.stderr, done.stderr
         assert done.returncode in (0, 1)
         if seed == 0:
@@ -201,7 +204,7 @@ def test_a_database_is_a_file(text: str) -> None:
 def test_other_places_are_refused(text: str, message: str, tmp_path: Path) -> None:
     """One sentence with the way out, and no password in it."""
     for command in (("list", "runs"), ("run", "quickstart", "--backend", "openvino")):
-        done = wattbench(*command, "--db", text)
+        done = called(*command, "--db", text)
         assert "Traceback" not in done.stderr
         assert message in done.stderr
         assert "secret" not in done.stderr
@@ -230,9 +233,11 @@ def test_paths_are_taken_literally(name: str, tmp_path: Path) -> None:
 def test_the_default_place_is_taken_literally(tmp_path: Path) -> None:
     """A data folder with odd characters in its name works like any other."""
     environment = {"XDG_DATA_HOME": str(tmp_path / "a?b#c"), "WATTBENCH_DB": ""}
-    good("run", "quickstart", "--backend", "emulated", "--hardware", "h100-sxm", **environment)
+    call = functools.partial(called, **environment)
+    run = ("run", "quickstart", "--backend", "emulated", "--hardware", "h100-sxm")
+    good(*run, call=call)
     assert (tmp_path / "a?b#c" / "wattbench" / "wattbench.sqlite").is_file()
-    assert "completed" in good("list", "runs", **environment)
+    assert "completed" in good("list", "runs", call=call)
 
 
 def on_a_terminal(columns: int, *arguments: str) -> list[str]:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from result_files import imported, shown, vllm_details, vllm_result, write_json, write_lines
 
 from wattbench.cli.main import cli
+from wattbench.store import connect, database_url, document_content, load_run
 
 
 def test_totals_become_metrics_with_a_reason(tmp_path: Path) -> None:
@@ -105,6 +106,8 @@ HOSTILE = {
     "text": b"nothing to see\n",
     "bomb": gzip.compress(b'{"a": "' + b"0" * 50_000_000 + b'"}'),
     "half an archive": gzip.compress(json.dumps(vllm_result()).encode() * 50)[:-20],
+    "huge integer": json.dumps(vllm_result(total_output_tokens=10**400)).encode(),
+    "beyond measurement": json.dumps(vllm_result(duration=1e300)).encode(),
     "wrong type": json.dumps(vllm_result(duration="2")).encode(),
     "negative count": json.dumps(vllm_result(completed=-1)).encode(),
     "unlike lists": json.dumps(vllm_result() | vllm_details() | {"ttfts": [0.1]}).encode(),
@@ -172,3 +175,67 @@ def test_requests_without_a_start_are_not_placed(tmp_path: Path) -> None:
     assert "no start" in next(n["why"] for n in run["notes"] if n["field"] == "ttfts")
     (point,) = shown(tmp_path / "db")
     assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(3.0)
+
+
+def test_a_bad_file_beside_a_good_one_of_its_tool(tmp_path: Path) -> None:
+    """Files of one tool in one folder are read together, and still each by its own."""
+    write_json(tmp_path / "in" / "a.json", vllm_result())
+    write_json(tmp_path / "in" / "b.json", vllm_result(duration=True))
+    write_json(tmp_path / "in" / "c.json", vllm_result(max_concurrency=7))
+    found = imported(tmp_path / "db", tmp_path / "in", exit_code=1)["imports"]
+    assert [one["error"] is None for one in found] == [False, True]
+    assert "b.json" in found[0]["error"]
+    assert len(found[1]["runs"]) == 2
+
+
+def test_every_error_is_said(tmp_path: Path) -> None:
+    """Not the first alone."""
+    for name in ("a", "b", "c"):
+        write_json(tmp_path / "in" / f"{name}.json", {"hello": name})
+    words = ["import", str(tmp_path / "in"), "--db", str(tmp_path / "db")]
+    result = CliRunner().invoke(cli, words)
+    said = result.stderr + str(result.exception)
+    assert all(f"{name}.json" in said for name in ("a", "b", "c"))
+
+
+def test_an_empty_folder_is_said(tmp_path: Path) -> None:
+    """Nothing is not a success."""
+    (tmp_path / "in").mkdir()
+    result = CliRunner().invoke(cli, ["import", str(tmp_path / "in")])
+    assert "no file" in str(result.exception)
+
+
+@pytest.mark.parametrize("form", ["json", "lines", "gz"])
+def test_keys_that_a_tool_repeats_are_not_kept(tmp_path: Path, form: str) -> None:
+    """Command line, headers and extra inputs stay out of the store; the rest of the file is in."""
+    more = {"cli_command": "x -H 'X: sk-1'", "in": {"headers": ["sk-2"], "extra": {"t": "sk-3"}}}
+    results = [vllm_result(**more), vllm_result(**more, max_concurrency=5)]
+    path = write_lines(tmp_path / "v.jsonl", results if form == "lines" else results[:1])
+    if form == "gz":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    (one, *_) = imported(tmp_path / "db", path)["imports"][0]["runs"]
+    engine = connect(database_url(str(tmp_path / "db")), create=False)
+    backend = load_run(engine, one["run_id"]).record.backend
+    files = backend["files"]
+    assert isinstance(files, list)
+    assert isinstance(files[0], dict)
+    content = document_content(engine, str(files[0]["sha256"]))
+    engine.dispose()
+    assert b"sk-" not in content
+    assert content.count(b"some/model") == (2 if form == "lines" else 1)
+
+
+def test_percentiles_that_requests_do_not_carry_stay_withheld(tmp_path: Path) -> None:
+    """The tool's own p99 of two requests is not shown as if it were one."""
+    imported(tmp_path / "db", write_json(tmp_path / "v.json", vllm_result() | vllm_details()))
+    (point,) = shown(tmp_path / "db")
+    assert point["metrics"]["ttft_s"]["p99"]["value"] is None
+    assert point["metrics"]["ttft_s"]["p99"]["reason"] == "too_few_samples"
+
+
+def test_stated_zeros_are_unknown(tmp_path: Path) -> None:
+    """A rate of zero over no time is no rate."""
+    zeros = vllm_result(duration=0.0, output_throughput=0.0, request_throughput=0.0)
+    imported(tmp_path / "db", write_json(tmp_path / "v.json", zeros))
+    (point,) = shown(tmp_path / "db")
+    assert point["metrics"]["output_tokens_per_s"]["value"] is None

@@ -18,6 +18,7 @@ from peer_files import (
 )
 from result_files import imported, shown, write_json, write_lines
 
+import wattbench
 from wattbench.core.run import stated
 from wattbench.interchange.results import Measurement, read_results
 
@@ -56,11 +57,10 @@ def test_a_folder_is_one_run(tmp_path: Path) -> None:
     assert (run["layout"], run["alignment"]) == ("totals+records", "aligned")
     assert (run["tool_version"], run["operating_point"]) == ("0.13.0", {"concurrency": 2})
     (point,) = shown(tmp_path / "db")
-    metrics = point["metrics"]
-    assert metrics["ttft_s"]["p50"]["value"] == pytest.approx(0.1, abs=1e-6)
-    assert metrics["tpot_s"]["p50"]["value"] == pytest.approx(0.05, abs=1e-6)
-    assert metrics["e2e_s"]["p50"]["value"] == pytest.approx(0.2, abs=1e-6)
-    assert metrics["itl_s"]["p50"]["value"] == pytest.approx(0.05, abs=1e-6)
+    requests = wattbench.load(tmp_path / "db").requests
+    assert requests.ttft_s.tolist() == pytest.approx([0.1, 0.1], abs=1e-6)
+    assert requests.tpot_s.tolist() == pytest.approx([0.05, 0.05], abs=1e-6)
+    assert requests.e2e_s.tolist() == pytest.approx([0.2, 0.2], abs=1e-6)
     assert point["window"]["start_unix_s"] == pytest.approx(START_S, abs=1e-6)
     assert point["window"]["duration_s"] == pytest.approx(1.2, abs=1e-6)
 

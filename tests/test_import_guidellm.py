@@ -16,6 +16,7 @@ from peer_files import (
 )
 from result_files import imported, shown, write_json
 
+import wattbench
 from wattbench.core.run import stated
 from wattbench.interchange.results import Measurement, read_results
 
@@ -49,11 +50,11 @@ def test_either_version(
     assert (run["layout"], run["alignment"]) == (layout, "aligned")
     assert (run["tool_version"], run["operating_point"]) == ("x", {"concurrency": 2})
     (point,) = shown(tmp_path / "db")
-    metrics = point["metrics"]
-    assert metrics["ttft_s"]["p50"]["value"] == pytest.approx(0.1, abs=1e-6)
-    assert metrics["tpot_s"]["p50"]["value"] == pytest.approx(0.05, abs=1e-6)
-    assert metrics["e2e_s"]["p50"]["value"] == pytest.approx(0.2, abs=1e-6)
-    assert metrics["output_tokens_per_s"]["value"] == pytest.approx(3.0)
+    requests = wattbench.load(tmp_path / "db").requests
+    assert requests.ttft_s.tolist() == pytest.approx([0.1, 0.1], abs=1e-6)
+    assert requests.tpot_s.tolist() == pytest.approx([0.05, 0.05], abs=1e-6)
+    assert requests.e2e_s.tolist() == pytest.approx([0.2, 0.2], abs=1e-6)
+    assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(3.0)
     assert point["window"]["start_unix_s"] == START_S
     assert point["window"]["duration_s"] == pytest.approx(2.0)
     assert point["requests"] == {"completed": 2, "failed": 0}

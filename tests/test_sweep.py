@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import called
 from wire import emulated, workload_file
 
 from wattbench.hardware import Roofline, load_model, load_profile, roofline
@@ -25,8 +26,7 @@ EMULATED = ("quickstart", "--backend", "emulated", "--hardware", "h100-sxm", "--
 
 def wattbench(*arguments: str, code: int = 0) -> tuple[Any, str]:
     """What a command prints as JSON, and its errors."""
-    command = [sys.executable, "-m", "wattbench", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    done = called(*arguments)
     assert done.returncode == code, done.stderr
     return (json.loads(done.stdout) if done.stdout else None), done.stderr
 

@@ -102,6 +102,28 @@ def test_a_tool_without_times_is_enveloped(tmp_path: Path) -> None:
     assert point["metrics"]["mean_power_watts"]["value"] == pytest.approx(joules / life_s)
 
 
+def test_loads_that_share_a_life_have_no_joules(tmp_path: Path) -> None:
+    """Two loads without times in one program: its joules are charged to neither."""
+    for name, users in (("a", 1), ("b", 2)):
+        write_json(tmp_path / "source" / f"{name}.json", vllm_result(max_concurrency=users))
+    script = f"sleep 3; cp {tmp_path / 'source'}/*.json {tmp_path}"
+    done = wrap(tmp_path, "--idle-s", "0", "--json", "--", "sh", "-c", script)
+    points = json.loads(done.stdout)["points"]
+    assert len(points) == 2
+    for point in points:
+        assert "shared_envelope" in codes(point)
+        assert point["verdict"]["energy"] == "invalid"
+        assert point["metrics"]["energy_per_output_token_joules"]["value"] is None
+        assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(3.0)
+
+
+def test_a_load_longer_than_the_program_is_not_its_own(tmp_path: Path) -> None:
+    """Fifty seconds of load in a program of one second: another program's file."""
+    source = write_json(tmp_path / "source" / "v.json", vllm_result(duration=50.0))
+    wrap(tmp_path, "--idle-s", "0", "--", "sh", "-c", f"sleep 1; cp {source} {tmp_path}")
+    assert "nothing_measured" in codes(show(tmp_path))
+
+
 def test_output_and_exit_code_pass_through(tmp_path: Path) -> None:
     """Standard output is the program's own; the table comes after, on standard error."""
     done = wrap(tmp_path, "--idle-s", "0", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
@@ -111,7 +133,8 @@ def test_output_and_exit_code_pass_through(tmp_path: Path) -> None:
     assert "no result file" in done.stderr
     point = show(tmp_path)
     assert point["metrics"]["mean_power_watts"]["value"] > 0
-    assert {"enveloped", "nothing_measured"} <= codes(point)
+    assert {"enveloped", "nothing_measured", "program_failed"} <= codes(point)
+    assert point["verdict"] == {"performance": "invalid", "energy": "doubtful"}
 
 
 def test_signals_pass_through(tmp_path: Path) -> None:

@@ -256,7 +256,8 @@ def _windows(figures: _Figures) -> Iterator[tuple[str, str]]:
     duration_s, energy_s = figures.get("duration_s"), figures.get("energy_duration_s")
     start_s, end_s = (figures.raw.event_time_s(k) for k in ("measure_start", "measure_end"))
     pairs = [("the energy was integrated over", energy_s)]
-    if start_s is not None and end_s is not None:
+    placed = figures.raw.record.backend.get("alignment") != "enveloped"
+    if placed and start_s is not None and end_s is not None:
         pairs.append(("its first and last stamps are apart", end_s - start_s))
     for what, other_s in pairs:
         if duration_s and other_s:
@@ -270,11 +271,12 @@ def _windows(figures: _Figures) -> Iterator[tuple[str, str]]:
 
 def _refused(raw: RawRun) -> Iterator[Finding]:
     """``energy_refused``: the reader of the file could not take a figure of energy."""
+    fields: dict[str, list[str]] = {}
     for event in raw.events:
         if event.kind == "refused" and _OF_ENERGY.search(str(event.detail["field"])):
-            yield _finding(
-                "energy_refused", "error", f"{event.detail['field']}: {event.detail['why']}"
-            )
+            fields.setdefault(str(event.detail["why"]), []).append(str(event.detail["field"]))
+    for why, names in fields.items():
+        yield _finding("energy_refused", "error", f"{', '.join(names)}: {why}")
 
 
 def _samples(trace: Trace) -> Iterator[Finding]:

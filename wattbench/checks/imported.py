@@ -27,10 +27,34 @@ def enveloped(point: PointFacts) -> Iterator[Finding]:
     for run in point.runs:
         if run.raw.record.backend.get("alignment") == "enveloped" and run.raw.traces:
             message = (
-                "The files of the wrapped program do not tell when it measured, so the energy is "
-                "that of its whole life, start-up and warm-up included."
+                "No file of the wrapped program tells when it measured, so energy and power are of "
+                "its whole life, start-up and warm-up included; rates are over the tool's own time."
             )
             yield finding("enveloped", "warning", "energy", message)
+            return
+
+
+def shared_envelope(point: PointFacts) -> Iterator[Finding]:
+    """``shared_envelope``: several loads of one program tell no times, so none has its joules."""
+    for run in point.runs:
+        if run.raw.event_time_s("shared_envelope") is not None:
+            message = (
+                "The program made several loads and its files do not tell when each was, so the "
+                "joules of its life cannot be divided. Wrap each load by itself, or let the tool "
+                "write its times (vLLM: --save-detailed)."
+            )
+            yield finding("shared_envelope", "error", "energy", message)
+            return
+
+
+def program_failed(point: PointFacts) -> Iterator[Finding]:
+    """``program_failed``: the program that was wrapped did not end well."""
+    for run in point.runs:
+        ends = [event for event in run.raw.events if event.kind == "program_end"]
+        codes = [event.detail.get("exit_code") for event in ends]
+        if any(codes):
+            message = f"The wrapped program ended with exit code {codes[0]}; look at its output."
+            yield finding("program_failed", "warning", "both", message)
             return
 
 

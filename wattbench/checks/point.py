@@ -20,7 +20,13 @@ from wattbench.checks.devices import (
     unproven,
 )
 from wattbench.checks.finding import finding
-from wattbench.checks.imported import enveloped, reported, reported_energy
+from wattbench.checks.imported import (
+    enveloped,
+    program_failed,
+    reported,
+    reported_energy,
+    shared_envelope,
+)
 from wattbench.checks.meters import check_meters
 from wattbench.checks.power import alias, ignores_load, replayed, two_paths
 from wattbench.checks.steadiness import steadiness
@@ -91,7 +97,10 @@ def _nothing_measured(point: PointFacts) -> Iterator[Finding]:
     """``nothing_measured``: no answer arrived in the measured phase."""
     if not any(run.measured or run.raw.reported for run in point.runs):
         message = "No request of the measured phase was answered."
-        yield finding("nothing_measured", "error", "both", message)
+        # A meter around a program needs no request to be right about it.
+        wrapped = any(raw.record.backend.get("name") == "wrap" for raw in _raw(point))
+        scope: Scope = "performance" if wrapped else "both"
+        yield finding("nothing_measured", "error", scope, message)
 
 
 def _failures(point: PointFacts) -> Iterator[Finding]:
@@ -328,6 +337,8 @@ CHECKS: tuple[Check, ...] = (
     reported,
     reported_energy,
     enveloped,
+    shared_envelope,
+    program_failed,
     _failures,
     _tokens_missing,
     _lengths,

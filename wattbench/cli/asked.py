@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
-from wattbench.cli.options import calibration_option, database_option, json_option, together
+from wattbench.cli.options import (
+    FiniteRange,
+    calibration_option,
+    database_option,
+    json_option,
+    together,
+)
 
 
 def devices(_context: click.Context, _option: click.Parameter, text: str) -> tuple[str, ...] | None:
@@ -59,7 +65,7 @@ asked_options = together(
     ),
     click.option(
         "--serve-timeout-s",
-        type=click.FloatRange(1, 86400),
+        type=FiniteRange(1, 86400),
         default=600.0,
         show_default=True,
         help="Longest wait until it answers.",

@@ -17,7 +17,7 @@ from wattbench.cli.log_options import (
     prior_options,
     read_channels,
 )
-from wattbench.cli.options import database_option, json_option
+from wattbench.cli.options import FiniteRange, database_option, json_option
 from wattbench.cli.stored import load_runs
 from wattbench.core.energy import EnergyDomain, FloatArray, Trace, trace_of
 from wattbench.core.errors import InsufficientCoverage, UsageError, WattbenchError
@@ -72,7 +72,7 @@ class _Attachment:
 )
 @click.option(
     "--clock-half-width-s",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     help="How far the log's clock may be off.  [default: half its last digit and 0.05 s; with "
     "--align load what the load leaves open]",
 )

@@ -14,7 +14,7 @@ import click
 from rich.markup import escape
 
 from wattbench.audit import DEFAULT_FRACTION, HEADLINE, Audit, Audited, Ranking, audit
-from wattbench.cli.options import database_option, json_option
+from wattbench.cli.options import FiniteRange, database_option, json_option
 from wattbench.cli.stored import load_runs
 from wattbench.cli.tables import MARKS, console
 from wattbench.core.errors import UsageError, WattbenchError
@@ -32,7 +32,7 @@ from wattbench.store import database_url
 @click.option(
     "--uncertainty",
     "default_percent",
-    type=click.FloatRange(0, 100, min_open=True),
+    type=FiniteRange(0, 100, min_open=True),
     default=100 * DEFAULT_FRACTION,
     show_default=True,
     metavar="PERCENT",
@@ -65,12 +65,12 @@ def command(
         raise UsageError("name result files, or stored runs with --runs")
     found = audit(runs, default_percent / 100)
     shown = _json(found, errors, default_percent)
-    if page is not None:
-        page.write_text(_page(shown), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(shown, allow_nan=False))
     else:
         _print(found, errors)
+    if page is not None:
+        _write(page, _page(shown))
     if errors:
         raise WattbenchError(f"{len(errors)} files could not be read; the first: {errors[0]}")
     if require_clean and not found.clean:
@@ -106,7 +106,7 @@ def _runs(
 def _json(found: Audit, errors: Sequence[str], default_percent: float) -> dict[str, Any]:
     return {
         "schema_version": 1,
-        "clean": found.clean,
+        "clean": found.clean and not errors,
         "errors": list(errors),
         "default_half_width_fraction": default_percent / 100,
         "loads": [_load_json(load) for load in found.loads],
@@ -180,16 +180,28 @@ def _page(shown: dict[str, Any]) -> str:
         f"<td>{_page_ratio(r['ratio'])}</td><td>{html(r['fate'])}</td><td>{html(r['why'])}</td></tr>"
         for r in shown["rankings"]
     )
-    state = "No figure contradicts another." if shown["clean"] else "Figures contradict each other."
+    unread = "".join(f'<li class="error">{html(error)}</li>' for error in shown["errors"])
+    state = (
+        "No figure contradicts another."
+        if shown["clean"]
+        else "Figures contradict each other, or could not be read."
+    )
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>wattbench audit</title>
 <style>body{{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}}
 table{{border-collapse:collapse}}td,th{{border:1px solid #999;padding:.3rem .6rem;text-align:left}}
 .error{{color:#a00}}.warning{{color:#850}}</style>
-<h1>Audit</h1><p>{state}</p><h2>Loads</h2>{loads}
+<h1>Audit</h1><p>{state}</p><ul>{unread}</ul><h2>Loads</h2>{loads}
 <h2>Rankings</h2><p>Joules per output token of the second over the first, with 95 % interval.</p>
 <table><tr><th>first</th><th>second</th><th>ratio</th><th>fate</th><th>why</th></tr>{rankings}</table>
 """
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise WattbenchError(f"--page {path}: cannot be written ({error.strerror})") from error
 
 
 def _page_load(load: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 
-from wattbench.cli.options import database_option, json_option, runs_option
+from wattbench.cli.options import FiniteRange, database_option, json_option, runs_option
 from wattbench.cli.stored import load_runs
 from wattbench.core.energy import BOUNDARIES, EnergyDomain, EnergyMeasurement, Unmeasured
 from wattbench.core.errors import UsageError
@@ -42,7 +42,7 @@ IDLE = "idle"
 )
 @click.option(
     "--valid-days",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=90.0,
     show_default=True,
     help="From when on the calibration is doubted.",

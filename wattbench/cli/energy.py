@@ -19,7 +19,7 @@ from wattbench.cli.log_options import (
     prior_options,
     read_channels,
 )
-from wattbench.cli.options import json_option
+from wattbench.cli.options import FiniteRange, json_option
 from wattbench.core.energy import (
     CounterTrace,
     EnergyDomain,
@@ -54,7 +54,7 @@ _OF_FORMAT = (
     "offset_half_width_watts",
 )
 """Options that the format fills in where they are not given."""
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_POSITIVE = FiniteRange(min=0, min_open=True)
 
 
 @click.command(name="energy")
@@ -84,7 +84,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--averaging-window-s", type=_POSITIVE, help="A power is the mean over this long.")
 @click.option(
     "--coverage-fraction",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     help="Share of each update period that the sensor looks at.  [default: the format's; csv: 1]",
 )
 @click.option("--load-period-s", type=_POSITIVE, help="Period of the load, if it has one.")

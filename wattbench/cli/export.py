@@ -20,7 +20,8 @@ from wattbench.store import database_url
     "form",
     type=click.Choice(list(FORMATS)),
     required=True,
-    help="wattbench: everything that is stored, for `wattbench import`.",
+    help="wattbench: all records of the runs, for `wattbench import`; parquet needs the extra "
+    "wattbench[parquet].",
 )
 @runs_option
 @click.option(

@@ -139,8 +139,9 @@ def command(
     told = [*(one.error for one in outcomes), *(one.error for one in restored)]
     errors = [error for error in told if error is not None]
     if errors:
-        several = f"{len(errors)} files were not imported; " if len(errors) > 1 else ""
-        raise WattbenchError(f"{several}{errors[0]}")
+        for error in errors[1:]:
+            click.echo(f"not imported: {error}", err=True)
+        raise WattbenchError(f"not imported: {errors[0]}")
 
 
 def _outcomes(
@@ -201,7 +202,8 @@ def load_of(run: ImportedRun, documents: Sequence[Document]) -> ImportedLoad:
         events=run.events,
         reported=run.reported,
         documents=[
-            KeptDocument(path=d.path, sha256=d.sha256, size_bytes=d.size_bytes) for d in documents
+            KeptDocument(name=d.path.name, sha256=d.sha256, size_bytes=d.size_bytes, read=d.kept)
+            for d in documents
         ],
     )
 

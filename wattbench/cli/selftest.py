@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from wattbench.backends.openai import OpenAIBackend, OpenAIOptions
-from wattbench.cli.options import json_option
+from wattbench.cli.options import FiniteRange, json_option
 from wattbench.cli.tables import console, number
 from wattbench.core.errors import WattbenchError
 from wattbench.core.run import Json
@@ -30,7 +30,7 @@ GAP_S = 0.02
 @click.command(name="selftest")
 @click.option(
     "--duration-s",
-    type=click.FloatRange(0.2, 60),
+    type=FiniteRange(0.2, 60),
     default=2.0,
     show_default=True,
     help="How long each of the four parts takes.",

@@ -19,7 +19,7 @@ import click
 from wattbench.cli.asked import devices
 from wattbench.cli.batch import stored_options
 from wattbench.cli.import_ import load_of
-from wattbench.cli.options import database_option, json_option, require_valid_option
+from wattbench.cli.options import FiniteRange, database_option, json_option, require_valid_option
 from wattbench.cli.sensors import build_meter, default_sensors, demand_source, meter_spec
 from wattbench.cli.tables import print_points, require_valid
 from wattbench.core.errors import UsageError, WattbenchError
@@ -87,7 +87,7 @@ class _Found:
 )
 @click.option(
     "--idle-s",
-    type=click.FloatRange(0, 3600),
+    type=FiniteRange(0, 3600),
     default=10.0,
     show_default=True,
     help="Idle of the machine measured before, the engine being up; 0 for none.",
@@ -124,7 +124,9 @@ def command(line: tuple[str, ...], *, as_json: bool, must_be_valid: bool, **aske
         click.echo(json.dumps(document(points, where) | {"exit_code": exit_code}, allow_nan=False))
     else:
         print_points(points, to_stderr=True)
-        click.echo(f"\nDatabase: {where}", err=True)
+        run_id = points[0].facts.runs[0].raw.record.batch_id
+        again = f"wattbench show {run_id} --db {where}"
+        click.echo(f"\nDatabase: {where}\nAgain:    {again}", err=True)
     if must_be_valid and not exit_code:
         require_valid(points)
     sys.exit(exit_code)
@@ -141,7 +143,7 @@ def _carried_out(
 ) -> tuple[list[Any], str, int]:
     """The points, where they are stored, and the exit code of the program."""
     if shutil.which(line[0]) is None:
-        raise UsageError(f"there is no program {line[0]!r}; `wattbench wrap -- COMMAND…` runs one")
+        raise UsageError(f"there is no program {line[0]!r} that can be run; give its path")
     profile = load_profile(hardware) if hardware else None
     local = _on_this_machine(line)
     chosen = _meters(meters, profile, local)
@@ -216,6 +218,7 @@ def _join(engine: Any, wrapped: Wrapped, places: Sequence[Path], started_unix_s:
             replace(wrapped.record, run_id=f"{batch_id}-p{index:04d}-r0000", point_index=index),
             one.measurement,
             one.documents,
+            alone=len(found) == 1,
         )
         for index, one in enumerate(found)
     ]
@@ -226,8 +229,8 @@ def _join(engine: Any, wrapped: Wrapped, places: Sequence[Path], started_unix_s:
 def _beside(raw: RawRun, run: ImportedRun, documents: Sequence[Document]) -> ImportedLoad:
     """Another load of the same program: the samples are those of its whole life."""
     load = load_of(run, documents)
-    own = [event for event in raw.events if event.kind not in ("measure_start", "measure_end")]
-    events = [*(event for event in own if event.kind != "refused"), *load.events]
+    of_a_load = {event.kind for event in load.events} | {"measure_start", "measure_end", "refused"}
+    events = [*(event for event in raw.events if event.kind not in of_a_load), *load.events]
     return replace(load, traces=raw.traces, events=events)
 
 

@@ -20,7 +20,10 @@ File = tuple[str, bytes]
 
 
 def runs_file(runs: Sequence[RawRun]) -> Iterator[File]:
-    """Everything that is stored of the runs; ``wattbench import`` takes it back exactly."""
+    """All records of the runs; ``wattbench import`` takes them back exactly.
+
+    Files that they were imported from stay where they are kept.
+    """
     yield "runs.wattbench.jsonl", b"".join(run_lines(runs))
 
 

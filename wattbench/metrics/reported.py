@@ -110,8 +110,12 @@ def or_reported(found: Estimate, raw: RawRun, metric: str, statistic: str = "tot
         metric: Name of the metric.
         statistic: Which statistic of it.
     """
-    value = stated(raw.reported, metric, statistic) if found.value is None else None
-    return found if value is None else Estimate(value=value, n=found.n, reason=REASON)
+    # A sample that is there and too small stays withheld, whatever the tool made of it.
+    if found.value is not None or (found.reason == "too_few_samples" and found.n):
+        return found
+    value = stated(raw.reported, metric, statistic)
+    # A rate, a latency or a joule of zero is a failed read, not a figure.
+    return found if not value else Estimate(value=value, n=found.n, reason=REASON)
 
 
 def _boundary(raw: RawRun) -> Boundary | None:

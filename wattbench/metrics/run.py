@@ -107,8 +107,9 @@ def _steady_window(raw: RawRun) -> Window | None:
     start_s, end_s = raw.event_time_s("measure_start"), raw.event_time_s("measure_end")
     if start_s is None or end_s is None:
         return None
+    enveloped = raw.record.backend.get("alignment") == "enveloped"
     return Window(
-        kind="steady",
+        kind="whole" if enveloped else "steady",
         start_s=start_s,
         end_s=end_s,
         start_unix_s=raw.record.started_unix_s + start_s,

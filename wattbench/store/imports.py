@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -31,14 +30,16 @@ class KeptDocument:
     """A file that runs are imported from.
 
     Attributes:
-        path: Where it lies.
+        name: Its name, without the folder.
         sha256: Hash of its bytes.
         size_bytes: Their number.
+        read: Gives what of it may be kept.
     """
 
-    path: Path
+    name: str
     sha256: str
     size_bytes: int
+    read: Callable[[], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,10 +162,10 @@ def _keep(connection: sa.Connection, document: KeptDocument) -> None:
         return
     content = None
     if document.size_bytes <= MAX_KEPT_BYTES:
-        content = zlib.compress(document.path.read_bytes())
+        content = zlib.compress(document.read())
     row = {
         "sha256": document.sha256,
-        "file_name": document.path.name,
+        "file_name": document.name,
         "size_bytes": document.size_bytes,
         "content": content,
     }

@@ -95,12 +95,18 @@ def find_results(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.is_file())
-            files += [p for p in inside if not any(part.startswith(".") for part in p.parts)]
+            files += [p for p in inside if not _is_hidden(p.relative_to(path))]
         elif path.exists():
             files.append(path)
         else:
             raise UsageError(f"there is no file or folder {path}")
+    if paths and not files:
+        raise UsageError(f"there is no file in {', '.join(map(str, paths))}")
     return list(dict.fromkeys(files))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def read_results(
@@ -135,12 +141,32 @@ def read_results(
             continue
         groups.setdefault((reader.NAME, path.parent), []).append(glance)
     for (name, _), glances in groups.items():
-        documents = tuple(glance.document for glance in glances)
-        reader = next(r for r in READERS if name == r.NAME)
-        try:
-            yield documents, name, list(reader.read(glances))
-        except BadDocument as error:
-            yield documents, name, error
+        yield from _read_group(next(r for r in READERS if name == r.NAME), glances)
+
+
+def _read_group(reader: ModuleType, glances: Sequence[Glance]) -> Iterator[Read]:
+    """Files of one tool in one folder; if one of them is bad, the others without it."""
+    read = _read(reader, glances)
+    if not isinstance(read, BadDocument) or len(glances) == 1:
+        yield tuple(glance.document for glance in glances), reader.NAME, read
+        return
+    alone = [(glance, _read(reader, [glance])) for glance in glances]
+    good = [glance for glance, found in alone if not isinstance(found, BadDocument)]
+    if len(good) == len(glances):  # each by itself is right, together they contradict each other
+        yield tuple(glance.document for glance in glances), reader.NAME, read
+        return
+    for glance, found in alone:
+        if isinstance(found, BadDocument):
+            yield (glance.document,), reader.NAME, found
+    if good:
+        yield from _read_group(reader, good)
+
+
+def _read(reader: ModuleType, glances: Sequence[Glance]) -> list[Measurement] | BadDocument:
+    try:
+        return list(reader.read(glances))
+    except BadDocument as error:
+        return error
 
 
 def _reader(glance: Glance, wanted: str) -> ModuleType:

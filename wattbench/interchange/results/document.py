@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from wattbench.core.errors import UsageError
+from wattbench.interchange.results.secrets import without_secrets
 
 MAX_DOCUMENT_BYTES = 512 * 1024**2
 """A single JSON document that is larger is refused; a list of lines may be of any length [B]."""
@@ -58,6 +59,10 @@ class Document:
     sha256: str
     size_bytes: int
     watch: Watch = field(default=unwatched, compare=False)
+
+    def kept(self) -> bytes:
+        """What of its bytes may be kept: all but keys that a tool repeats."""
+        return without_secrets(self.path.read_bytes())
 
     def head(self) -> bytes:
         """The first part of the text, for a look at what it is."""

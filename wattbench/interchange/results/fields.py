@@ -6,7 +6,6 @@ kept. Unknown is None: a field that is absent, null or empty never becomes zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,8 @@ from wattbench.interchange.results.measurement import Fate, Note
 
 MAX_COUNT = 10**15
 """No count of tokens or requests is larger."""
+MAX_NUMBER = 1e30
+"""No figure of any unit is larger; beyond it, products and ratios leave what a float holds."""
 MAX_NOTES_EACH = 200
 
 
@@ -64,11 +65,7 @@ class Fields:
         value = self.raw(name)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.bad(name, value, "not a number")
-        if not math.isfinite(float(value)):
-            raise self.bad(name, value, "not a finite number")
-        return float(value)
+        return self._checked(name, value)
 
     def count(self, name: str) -> int | None:
         """A whole number from 0; None if absent or null.
@@ -112,12 +109,14 @@ class Fields:
             BadDocument: If there is something else.
         """
         values = self.items(name)
-        for value in values or ():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise self.bad(name, value, "not a number")
-            if not math.isfinite(float(value)):
-                raise self.bad(name, value, "not a finite number")
-        return None if values is None else [float(value) for value in values]
+        return None if values is None else [self._checked(name, value) for value in values]
+
+    def _checked(self, name: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.bad(name, value, "not a number")
+        if not -MAX_NUMBER <= value <= MAX_NUMBER:  # NaN is not either
+            raise self.bad(name, value, "beyond anything that is measured")
+        return float(value)
 
     def nested(self, name: str) -> Fields | None:
         """An object inside this one; None if absent or null."""

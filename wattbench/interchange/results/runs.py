@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wattbench.core.load import RequestResult
-from wattbench.core.run import EngineInfo, Event, Json, ReportedFigure, RunRecord
+from wattbench.core.run import EngineInfo, Event, Json, ReportedFigure, RunRecord, stated
 from wattbench.interchange.results.document import Document
 from wattbench.interchange.results.measurement import Measurement
 
@@ -124,12 +124,18 @@ class Envelope:
         """Whether a measurement can have been made by the program: its window lies inside."""
         origin_s = self._origin_s(measurement)
         if origin_s is None or measurement.window_s is None:
-            return True
+            duration_s = stated(measurement.reported, "duration_s") or 0.0
+            return duration_s <= self.end_s - self.start_s + SLACK_S
         start_s, end_s = (time_s - origin_s for time_s in measurement.window_s)
         return self.start_s - SLACK_S <= start_s and end_s <= self.end_s + SLACK_S
 
     def joined(
-        self, record: RunRecord, measurement: Measurement, documents: Sequence[Document]
+        self,
+        record: RunRecord,
+        measurement: Measurement,
+        documents: Sequence[Document],
+        *,
+        alone: bool,
     ) -> ImportedRun:
         """The run of the program, with what its files say on the clock of the run.
 
@@ -139,13 +145,17 @@ class Envelope:
             record: The run as it was begun.
             measurement: What the files say.
             documents: The files.
+            alone: Whether this is the program's only load. Of several without times of their
+                own none has a window: the joules of the program's life cannot be divided.
         """
         origin_s = self._origin_s(measurement)
-        window_s: tuple[float, float] = (self.start_s, self.end_s)
+        window = window_events(self.start_s, self.end_s)
+        if not alone:
+            window = (Event(kind="shared_envelope", time_s=self.start_s),)
         alignment: Alignment = "enveloped"
         if origin_s is not None and measurement.window_s is not None:
             start_s, end_s = measurement.window_s
-            window_s, alignment = (start_s - origin_s, end_s - origin_s), "aligned"
+            window, alignment = window_events(start_s - origin_s, end_s - origin_s), "aligned"
         backend = _backend(measurement, documents, alignment)
         return ImportedRun(
             record=dataclasses.replace(
@@ -160,7 +170,7 @@ class Envelope:
             ),
             measurement=measurement,
             alignment=alignment,
-            events=(*window_events(*window_s), *_refusals(measurement)),
+            events=(*window, *_refusals(measurement)),
             origin_s=origin_s or 0.0,
         )
 
