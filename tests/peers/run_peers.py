@@ -1,9 +1,10 @@
-"""Imported results beside a run of our own: ``make test-peers``.
+"""Other load generators, imported and wrapped, beside a run of our own: ``make test-peers``.
 
-Each load generator puts the same load on one emulated machine: 4 users, prompts and answers of
-fixed length. What it writes is imported, and agrees with `wattbench run` of that load within
+Each puts the same load on one emulated machine: 4 users, prompts and answers of fixed length. It
+runs under `wattbench wrap`: the joules hold what the machine itself says of that window in their
+interval. What it writes is imported as well, and agrees with `wattbench run` of that load within
 ``AGREE``, and with what the tool itself computed of the same requests within ``OWN``. A tool that
-is not installed is said to be so. Names on the command line choose tools.
+is not installed is said to be so, and none agrees then. Names on the command line choose tools.
 """
 
 from __future__ import annotations
@@ -47,14 +48,15 @@ measure: {{duration_s: {SECONDS}}}
 def main(names: list[str]) -> int:
     """Run, import and compare; the exit code."""
     chosen = [peer for peer in ALL if not names or peer.name in names]
-    print(f"{'tool':12s} {'figure':20s} {'imported':>9s} {'wattbench':>9s} {'off':>7s} {'own':>7s}")
+    print(f"{'tool':12s} {'figure':20s} {'imported':>9s} {'expected':>9s} {'off':>7s} {'own':>7s}")
     verdicts = []
     with tempfile.TemporaryDirectory() as folder, _emulator() as url:
         keep_tokenizer(Path(folder) / "hub")
         ours = _own_run(url, Path(folder))
         for peer in chosen:
             if not peer.program.exists():
-                print(f"{peer.name:12s} not installed: there is no {peer.program}")
+                print(f"{peer.name:12s} not installed: there is no {peer.program}{peer.hint}")
+                verdicts.append(False)
                 continue
             place = Path(folder) / peer.name
             place.mkdir()
@@ -86,14 +88,9 @@ def _own_run(url: str, folder: Path) -> dict[str, Any]:
 
 def _agrees(peer: Peer, url: str, folder: Path, ours: dict[str, Any]) -> bool:
     """Run one tool and print a line for each figure; whether all of them agree."""
-    log, database = folder / "log.txt", folder / "imported.sqlite"
-    hub = folder.parent / "hub"
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub)}
-    with log.open("w") as out:
-        command = peer.command(url, _model(url), folder)
-        done = subprocess.run(command, stdout=out, stderr=out, env=environment, check=False)
-    if done.returncode:
-        print(f"{peer.name:12s} ended with {done.returncode}: {log.read_text()[-600:]}")
+    database = folder / "imported.sqlite"
+    wrapped = _wrapped(peer, url, folder)
+    if wrapped is None:
         return False
     paths = [str(folder / name) for name in peer.results]
     told = _wattbench("import", *paths, "--format", "auto", "--db", str(database), "--json")
@@ -104,7 +101,58 @@ def _agrees(peer: Peer, url: str, folder: Path, ours: dict[str, Any]) -> bool:
     if not whole:
         print(f"{peer.name:12s} {len(runs)} runs, requests {point['requests']}")
     reported = _reported(database)
-    return all([whole, *(_line(peer, n, point["metrics"], ours, reported) for n in AGREE)])
+    lines = [_line(peer, n, point["metrics"], ours, reported) for n in AGREE]
+    return all([whole, *lines, _joules(peer, wrapped, url)])
+
+
+def _wrapped(peer: Peer, url: str, folder: Path) -> dict[str, Any] | None:
+    """Run one tool under our meters: its only point, None if it failed."""
+    log = folder / "log.txt"
+    hub = folder.parent / "hub"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub)}
+    options = [
+        "--meter",
+        f"prometheus,url={url}/metrics",
+        "--hardware",
+        "h100-sxm",
+        "--idle-s",
+        "3",
+    ]
+    options += [word for name in peer.results for word in ("--results", str(folder / name))]
+    command = [sys.executable, "-m", "wattbench", "wrap", *options, "--json"]
+    command += [
+        "--db",
+        str(folder / "wrapped.sqlite"),
+        "--",
+        *peer.command(url, _model(url), folder),
+    ]
+    with log.open("w") as out:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=out, env=environment, check=False
+        )
+    if done.returncode:
+        print(f"{peer.name:12s} ended with {done.returncode}: {log.read_text()[-600:]}")
+        return None
+    (point,) = json.loads(done.stdout)["points"]
+    return dict(point)
+
+
+def _joules(peer: Peer, point: dict[str, Any], url: str) -> bool:
+    """Print the joules of the wrapped tool beside the machine's own; whether they agree."""
+    window, gross = point["window"], point["energy"]["headline"]["gross_joules"]
+    place = f"{url}/truth?start={window['start_unix_s']}&end={window['end_unix_s']}"
+    with urllib.request.urlopen(place) as answer:
+        truth = float(json.load(answer)["energy_joules"])
+    verdict = point["verdict"]
+    good: bool = gross["low"] <= truth <= gross["high"] and verdict["energy"] == "valid"
+    print(
+        f"{peer.name:12s} {'joules, wrapped':20s} {gross['value']:9.1f} {truth:9.1f} "
+        f"{gross['value'] / truth - 1:+7.1%}  interval {gross['low']:.1f} to {gross['high']:.1f}, "
+        f"{verdict['energy']}, {point['energy']['headline']['kind']}"
+        f"{'' if good else '  OUTSIDE'}",
+        flush=True,
+    )
+    return good
 
 
 def _line(
