@@ -156,6 +156,58 @@ def test_samples_of_zero_and_a_false_period_are_named() -> None:
     assert "read_stored_as_zero" in codes(load(samples_watts=watts))
 
 
+def test_a_stated_joule_beside_other_samples_is_named() -> None:
+    """Our own samples say 300 W over the tool's 100 s: what it states must be their 30 kJ."""
+    watts = [300.0] * 10_001
+    assert codes(load(samples_watts=watts)) == set()
+    high = {key: CLEAN[key] * 1.2 for key in CLEAN if "energy" in key or "power" in key}
+    (one,) = audit([load(high, samples_watts=watts)]).loads
+    found = [f.message for f in one.findings if f.code == "reported_off_samples"]
+    assert len(found) == 5  # the joules, the power, and each ratio of them
+    assert "3.6e+04 (energy_joules)" in found[0]
+    assert "gpu:0" in found[0]
+    assert "3e+04" in found[0]
+
+
+def test_samples_of_another_window_or_boundary_refute_nothing() -> None:
+    """Joules of the node beside samples of boards, or of 80 s beside 100 s, are not compared."""
+    watts = [150.0] * 10_001
+    code = "reported_off_samples"
+    assert code in codes(load(samples_watts=watts))
+    assert code not in codes(load(samples_watts=watts, boundary="node"))
+    assert code not in codes(load({"energy_duration_s": 80.0}, samples_watts=watts))
+    raw = load(samples_watts=watts)
+    backend = dict(raw.record.backend) | {"alignment": "enveloped"}
+    record = dataclasses.replace(raw.record, backend=backend)
+    assert code not in codes(dataclasses.replace(raw, record=record))
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {"p99": 0.2, "p90": 0.3},
+        {"p50": 0.2, "p99": 0.1},
+        {"min": 0.2, "mean": 0.1},
+        {"p99": 0.3, "max": 0.2},
+        {"mean": 0.3, "max": 0.2},
+    ],
+)
+def test_statistics_out_of_order_are_named(statistics: dict[str, float]) -> None:
+    """Whatever the sample, its p99 is not below its p90, nor its mean outside its range."""
+
+    def stating(statistics: Mapping[str, float]) -> RawRun:
+        raw = load()
+        figures = [
+            ReportedFigure(metric="ttft_s", statistic=name, value=value, field=name)
+            for name, value in statistics.items()
+        ]
+        return dataclasses.replace(raw, reported=(*raw.reported, *figures))
+
+    assert codes(stating(statistics)) == {"statistics_disordered"}
+    names, values = list(statistics), list(statistics.values())
+    assert codes(stating(dict(zip(names, reversed(values), strict=True)))) == set()
+
+
 def test_rankings_survive_their_uncertainty_or_not() -> None:
     """20 % apart survives ± 5 % each, 3 % does not."""
 
