@@ -257,6 +257,19 @@ def test_the_command_reads_files_and_writes_a_page(tmp_path: Path) -> None:
     assert isinstance(run(cli, ["audit"]).exception, UsageError)
 
 
+def test_the_page_names_the_file_of_each_load(tmp_path: Path) -> None:
+    """Two files of one tool in one folder: each load is of its own."""
+    for name, rate in (("one", 3.0), ("two", 13.0)):
+        write_json(tmp_path / "in" / f"{name}.json", vllm_result(output_throughput=rate))
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(cli, ["audit", str(tmp_path / "in"), "--page", str(page), "--json"])
+    assert [load["files"] for load in json.loads(result.stdout)["loads"]] == [
+        ["one.json"],
+        ["two.json"],
+    ]
+    assert "one.json, two.json" not in page.read_text()
+
+
 def test_energy_that_a_reader_refused_is_named() -> None:
     """What a file says of its own energy and does not hold is a defect of the file."""
     raw = load()

@@ -153,6 +153,7 @@ def _measurement(totals: Glance | None, records: Glance | None) -> Measurement:
         tool=NAME,
         tool_version=fields.text("aiperf_version"),
         layout="+".join(["totals"] * (totals is not None) + ["records"] * (records is not None)),
+        files=tuple(one.document.path.name for one in (totals, records) if one is not None),
         model=settings.model,
         hardware=gpus[0] if gpus else None,
         device_count=len(gpus) or None,

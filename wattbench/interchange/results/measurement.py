@@ -42,6 +42,7 @@ class Measurement:
         tool: Who measured: ``vllm-bench``, ``aiperf``, …
         tool_version: As the file tells it.
         layout: Which form of the tool's files this is, such as ``detailed``.
+        files: Names of the files that say it, of those read together; empty: all of them.
         model: Name of the model, None if the file does not tell.
         engine: Name and version of what was measured, None if the file does not tell.
         mode: How the engine computed.
@@ -62,6 +63,7 @@ class Measurement:
 
     tool: str
     layout: str
+    files: tuple[str, ...] = ()
     tool_version: str | None = None
     model: str | None = None
     engine: str | None = None

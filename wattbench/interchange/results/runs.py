@@ -218,7 +218,11 @@ def _backend(
         "tool_version": measurement.tool_version,
         "layout": measurement.layout,
         "alignment": alignment,
-        "files": [{"name": d.path.name, "sha256": d.sha256} for d in documents],
+        "files": [
+            {"name": d.path.name, "sha256": d.sha256}
+            for d in documents
+            if d.path.name in measurement.files or not measurement.files
+        ],
         "device_count": measurement.device_count,
         "boundary": measurement.boundary,
         "energy_method": measurement.energy_method,
