@@ -391,8 +391,8 @@ def test_a_power_validation_that_agrees_is_clean(tmp_path: Path) -> None:
 
 def test_an_audit_names_the_files_of_each_load(tmp_path: Path) -> None:
     """Of a folder with two runs, each is of its own files."""
-    for name in ("one", "two"):
-        write_json(tmp_path / f"agg_{name}.json", agg())
+    for users, name in ((4, "one"), (8, "two")):
+        write_json(tmp_path / f"agg_{name}.json", agg(conc=users))
         write_json(tmp_path / f"power_validation_{name}.json", sidecar())
     done = called("audit", str(tmp_path), "--json")
     assert [load["files"] for load in json.loads(done.stdout)["loads"]] == [
