@@ -182,7 +182,8 @@ def _latency(facts: PointFacts, name: str, label: str) -> str:
     estimate = facts.latencies[name][label]
     count = facts.latency_counts[name]
     if estimate.value is None:
-        return f"[dim]withheld, n={count}[/]"
+        known = estimate.reason in (None, WITHHELD)
+        return f"[dim]withheld, n={count}[/]" if known else _cell(estimate)
     return f"{_cell(estimate, scale=1e3)} [dim]n={count}[/]"
 
 
@@ -253,7 +254,7 @@ def _withheld(points: Sequence[PointResult]) -> Finding | None:
 def _lacks(point: PointResult, label: str) -> bool:
     said = any(finding.code == WITHHELD for finding in point.findings)
     estimates = [quantiles[label] for quantiles in point.facts.latencies.values()]
-    return said and any(estimate.value is None for estimate in estimates)
+    return said and any(estimate.reason == WITHHELD for estimate in estimates)
 
 
 def _loads(points: Sequence[PointResult]) -> str:

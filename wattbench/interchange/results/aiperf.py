@@ -161,6 +161,7 @@ def _measurement(totals: Glance | None, records: Glance | None) -> Measurement:
         clock="unix" if window_s else None,
         window_s=window_s,
         requests=requests,
+        gaps_spread=seen.spread,
         reported=(*fields.reported, *([] if totals else _sums(seen))),
         boundary="board" if energy else None,
         energy_method=_ENERGY_METHOD if energy else "",
@@ -276,7 +277,7 @@ def _note_records(fields: Fields, seen: Seen, metrics: object) -> None:
     if seen.window_s is None:
         raise BadDocument(f"{fields.place}: no record of it is of the profiling phase")
     if seen.spread:
-        why = "a record lists no gaps: its tokens are spread evenly, and a gap is a mean gap"
+        why = "a record lists no gaps: its tokens are spread evenly, and a mean gap is no ITL"
         fields.note("converted", "inter_chunk_latency", why)
     if not seen.usage and seen.completed_count:
         why = "no usage of the server: AIPerf tokenised the text of the answer itself"

@@ -55,6 +55,8 @@ class Measurement:
         window_s: Start and end of the measured phase on that clock [s]; None if unknown.
         requests: Gives the requests anew at each call, in the order of the file, with times on
             that clock; None if the file holds only totals. Warm-up is marked by its phase.
+        gaps_spread: Whether chunks were spread evenly between first and last, so that a gap between
+            two is none that was measured.
         reported: Figures that the tool computed.
         boundary: What a reported energy includes; None if there is none.
         energy_method: How a reported energy came about, for a reader.
@@ -75,6 +77,7 @@ class Measurement:
     clock: Clock | None = None
     window_s: tuple[float, float] | None = None
     requests: Callable[[], Iterator[RequestResult]] | None = None
+    gaps_spread: bool = False
     reported: tuple[ReportedFigure, ...] = ()
     boundary: Boundary | None = None
     energy_method: str = ""

@@ -238,6 +238,7 @@ def _backend(
         ],
         "device_count": measurement.device_count,
         "boundary": measurement.boundary,
+        **({"gaps": "spread"} if measurement.gaps_spread else {}),
         "energy_method": measurement.energy_method,
     }
 
