@@ -141,6 +141,8 @@ def command(
         _print_restored(restored, dry_run=dry_run)
         _print(outcomes, where, dry_run=dry_run)
     errors = _errors(outcomes, restored)
+    if not errors and not restored and not any(one.runs for one in outcomes):
+        raise WattbenchError(_nothing(outcomes))
     if errors:
         for error in errors[1:]:
             click.echo(f"not imported: {error}", err=True)
@@ -174,6 +176,13 @@ def _outcomes(
         )
         outcomes.append(_Outcome(documents=documents, format=name, runs=tuple(runs), error=error))
     return outcomes
+
+
+def _nothing(outcomes: Sequence[_Outcome]) -> str:
+    """That no file had a run in it, though each is known."""
+    beside = [str(d.path) for one in outcomes for d in one.documents]
+    named = ", ".join(beside[:MAX_FIELDS]) or "the mapping alone"
+    return f"nothing was imported: {named} has no run in it; give the results that lie beside it"
 
 
 def _errors(outcomes: Sequence[_Outcome], restored: Sequence[Restored]) -> list[BadDocument]:
