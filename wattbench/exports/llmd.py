@@ -46,10 +46,18 @@ _PROFILING = (
 """What of ``wattbench show --json`` goes into ``results.profiling``."""
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes a value twice rather than an alias to it, which many readers refuse."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Always."""
+        return True
+
+
 def llmd_files(runs: Sequence[RawRun]) -> Iterator[tuple[str, bytes]]:
     """A report for each operating point, numbered in their order."""
     for number, point in enumerate(evaluate(runs)):
-        text = yaml.safe_dump(_report(point), sort_keys=False, allow_unicode=True)
+        text = yaml.dump(_report(point), Dumper=_Plain, sort_keys=False, allow_unicode=True)
         yield f"report_v{VERSION}_{number}.yaml", text.encode()
 
 

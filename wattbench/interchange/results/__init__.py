@@ -20,6 +20,7 @@ from wattbench.interchange.results import (
     inference_perf,
     inferencex,
     llama_bench,
+    llm_d,
     llmperf,
     mlenergy,
     mlperf,
@@ -57,6 +58,7 @@ READERS: tuple[ModuleType, ...] = (
     mlperf,
     endpoints,
     llmperf,
+    llm_d,
 )
 JOINED: tuple[ModuleType, ...] = (inferencex, aiperf, inference_perf, mlperf)
 """Readers of tools that write one load into several files; of the others each file is whole."""
