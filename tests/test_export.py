@@ -137,7 +137,8 @@ def test_tables_say_what_show_says(database: Path, tmp_path: Path) -> None:
 def test_files_are_not_overwritten(database: Path, tmp_path: Path) -> None:
     """Unless it is asked for."""
     export(database, tmp_path, "csv")
-    words = ["export", "--format", "csv", "--out", str(tmp_path), "--db", str(database)]
+    words = ["export", "--format", "csv", "--out", str(tmp_path), "--db", str(database), "--json"]
     result = CliRunner().invoke(cli, words)
     assert "--force" in str(result.exception)
+    assert result.stdout == ""
     export(database, tmp_path, "csv", "--force")

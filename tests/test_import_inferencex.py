@@ -350,6 +350,7 @@ def audited(folder: Path, **side: Any) -> str:
     [
         ({"observed_gpu_count": 8, "expected_gpu_count": 8}, "of 8 GPUs"),
         ({"observed_gpu_count": 4, "expected_gpu_count": 8}, "8 were expected"),
+        ({"per_gpu_energy_j": {str(index): 5000.0 for index in range(8)}}, "of 8 GPUs"),
         ({"accumulator_check": {"available": True, "within_tolerance": False}}, "counters"),
         (
             {

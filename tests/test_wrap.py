@@ -177,8 +177,8 @@ def test_a_signal_that_ends_the_program_is_its_exit_code(tmp_path: Path) -> None
 
 def test_nothing_is_run_that_cannot_be_measured(tmp_path: Path) -> None:
     """No such program, no such meter: said before anything is done."""
-    done = wrap(tmp_path, "--", "no-such-program")
-    assert done.returncode == 2
+    done = wrap(tmp_path, "--json", "--", "no-such-program")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "no-such-program" in done.stderr
     ran = tmp_path / "ran"
     done = wrap(tmp_path, "--", "touch", str(ran), meter="prometheus,url=http://127.0.0.1:9/x")

@@ -77,7 +77,7 @@ def reject_power(metrics: Fields, sidecar: Fields | None, devices: Devices) -> s
         if side_version != SIDECAR_SCHEMA:
             return f"schema_version {side_version} of the power validation is not known"
         wrong = itertools.chain(
-            _miscounts(sidecar, devices.all_count), _disagreements(metrics, sidecar)
+            _disagreements(metrics, sidecar), _miscounts(sidecar, devices.all_count)
         )
         return next(wrong, None)
     return None
@@ -89,11 +89,13 @@ def _refuted(valid: object) -> bool:
 
 def _miscounts(sidecar: Fields, all_count: int | None) -> Iterator[str]:
     """Other GPUs were metered than worked."""
-    observed = sidecar.count("observed_gpu_count")
+    observed, each = sidecar.count("observed_gpu_count"), sidecar.nested("per_gpu_energy_j")
+    if observed is None and each is not None:
+        observed = len(list(each))
     others = (("expected", sidecar.count("expected_gpu_count")), ("working", all_count))
     for what, count in others:
         if observed is not None and count is not None and observed != count:
-            yield f"the power is of {observed} GPUs (observed_gpu_count), and {count} were {what}"
+            yield f"the power is of {observed} GPUs, and {count} were {what}"
 
 
 def note_counters(sidecar: Fields) -> None:
