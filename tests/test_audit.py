@@ -156,6 +156,60 @@ def test_samples_of_zero_and_a_false_period_are_named() -> None:
     assert "read_stored_as_zero" in codes(load(samples_watts=watts))
 
 
+def test_a_stated_joule_beside_other_samples_is_named() -> None:
+    """Our own samples say 300 W over the tool's 100 s: what it states must be their 30 kJ."""
+    watts = [300.0] * 10_001
+    assert codes(load(samples_watts=watts)) == set()
+    high = {key: CLEAN[key] * 1.2 for key in CLEAN if "energy" in key or "power" in key}
+    (one,) = audit([load(high, samples_watts=watts)]).loads
+    (found,) = [f.message for f in one.findings if f.code == "reported_off_samples"]
+    assert "energy_joules is stated as 36000 (energy_joules), 1.2 times the 30000" in found
+    assert "mean_power_watts is stated as 360 (mean_power_watts), 1.2 times the 300" in found
+    assert "the samples of gpu:0 (board)" in found
+
+
+def test_samples_of_another_window_or_boundary_refute_nothing() -> None:
+    """Joules of the node are no less than those of its boards; 80 s are not 100 s."""
+    watts = [150.0] * 10_001
+    code = "reported_off_samples"
+    assert code in codes(load(samples_watts=watts))
+    assert code not in codes(load(samples_watts=watts, boundary="node"))
+    assert code in codes(load(samples_watts=watts, boundary="chip"))
+    assert code in codes(load(samples_watts=[450.0] * 10_001, boundary="node"))
+    assert code not in codes(load(samples_watts=[450.0] * 10_001, boundary="chip"))
+    assert code not in codes(load({"energy_duration_s": 80.0}, samples_watts=watts))
+    raw = load(samples_watts=watts)
+    backend = dict(raw.record.backend) | {"alignment": "enveloped"}
+    record = dataclasses.replace(raw.record, backend=backend)
+    assert code not in codes(dataclasses.replace(raw, record=record))
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {"p99": 0.2, "p90": 0.3},
+        {"p50": 0.2, "p99": 0.1},
+        {"min": 0.2, "mean": 0.1},
+        {"p99": 0.3, "max": 0.2},
+        {"mean": 0.3, "max": 0.2},
+    ],
+)
+def test_statistics_out_of_order_are_named(statistics: dict[str, float]) -> None:
+    """Whatever the sample, its p99 is not below its p90, nor its mean outside its range."""
+
+    def stating(statistics: Mapping[str, float]) -> RawRun:
+        raw = load()
+        figures = [
+            ReportedFigure(metric="ttft_s", statistic=name, value=value, field=name)
+            for name, value in statistics.items()
+        ]
+        return dataclasses.replace(raw, reported=(*raw.reported, *figures))
+
+    assert codes(stating(statistics)) == {"statistics_disordered"}
+    names, values = list(statistics), list(statistics.values())
+    assert codes(stating(dict(zip(names, reversed(values), strict=True)))) == set()
+
+
 def test_rankings_survive_their_uncertainty_or_not() -> None:
     """20 % apart survives ± 5 % each, 3 % does not."""
 
@@ -203,6 +257,19 @@ def test_the_command_reads_files_and_writes_a_page(tmp_path: Path) -> None:
     assert "<script" not in page.read_text()
     assert run(cli, ["audit", str(bad), "--require-clean"]).exit_code == 1
     assert isinstance(run(cli, ["audit"]).exception, UsageError)
+
+
+def test_the_page_names_the_file_of_each_load(tmp_path: Path) -> None:
+    """Two files of one tool in one folder: each load is of its own."""
+    for name, rate in (("one", 3.0), ("two", 13.0)):
+        write_json(tmp_path / "in" / f"{name}.json", vllm_result(output_throughput=rate))
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(cli, ["audit", str(tmp_path / "in"), "--page", str(page), "--json"])
+    assert [load["files"] for load in json.loads(result.stdout)["loads"]] == [
+        ["one.json"],
+        ["two.json"],
+    ]
+    assert "one.json, two.json" not in page.read_text()
 
 
 def test_energy_that_a_reader_refused_is_named() -> None:

@@ -75,6 +75,33 @@ def test_own_format_comes_back_exactly(database: Path, tmp_path: Path) -> None:
     assert shown(tmp_path / "db", selector) == shown(database, selector)
 
 
+def test_a_known_run_of_other_content_is_said(database: Path, tmp_path: Path) -> None:
+    """What is stored stays, and nobody is left to think that the file is in it."""
+    (path,) = export(database, tmp_path, "wattbench")
+    imported(database, path)
+    path.write_text(path.read_text().replace('"tag":null', '"tag":"changed"', 1))
+    runs = imported(database, path)["imports"][0]["runs"]
+    assert [run["other_content"] for run in runs].count(True) == 1
+    assert not any(run["new"] for run in runs)
+    result = CliRunner().invoke(cli, ["import", str(path), "--db", str(database)])
+    assert "known id, other content: kept what is stored" in result.stdout
+    assert not any(raw.record.tag for raw in stored(database).values())
+
+
+def test_options_that_own_files_do_not_take_are_said(database: Path, tmp_path: Path) -> None:
+    """A mapping of a file that tells itself what it holds is a mistake; a tag is left out."""
+    (path,) = export(database, tmp_path, "wattbench")
+    words = ["import", str(path), "--db", str(tmp_path / "db")]
+    for option, value in (("--map", "mine.yaml"), ("--format", "vllm-bench")):
+        result = CliRunner().invoke(cli, [*words, option, value])
+        assert str(path) in str(result.exception)
+        assert option in str(result.exception)
+    assert not (tmp_path / "db").exists()
+    result = CliRunner().invoke(cli, [*words, "--tag", "mine"])
+    assert result.exit_code == 0
+    assert "without --tag" in result.stderr
+
+
 @pytest.mark.parametrize("damage", ["cut off", "later version", "odd line"])
 def test_a_damaged_file_leaves_the_store_untouched(
     database: Path, tmp_path: Path, damage: str
@@ -110,7 +137,8 @@ def test_tables_say_what_show_says(database: Path, tmp_path: Path) -> None:
 def test_files_are_not_overwritten(database: Path, tmp_path: Path) -> None:
     """Unless it is asked for."""
     export(database, tmp_path, "csv")
-    words = ["export", "--format", "csv", "--out", str(tmp_path), "--db", str(database)]
+    words = ["export", "--format", "csv", "--out", str(tmp_path), "--db", str(database), "--json"]
     result = CliRunner().invoke(cli, words)
     assert "--force" in str(result.exception)
+    assert result.stdout == ""
     export(database, tmp_path, "csv", "--force")

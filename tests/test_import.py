@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from command import called
 from result_files import imported, shown, vllm_details, vllm_result, write_json, write_lines
 
 from wattbench.cli.main import cli
@@ -196,6 +197,38 @@ def test_every_error_is_said(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, words)
     said = result.stderr + str(result.exception)
     assert all(f"{name}.json" in said for name in ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("names", [("in/a.json", "in/b.json"), ("a/v.json", "b/v.json")])
+def test_a_copy_is_the_same_load(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Of two files with the same bytes the first is new, and the second is there already."""
+    for name in names:
+        write_json(tmp_path / "all" / name, vllm_result())
+    words = ["import", str(tmp_path / "all"), "--db", str(tmp_path / "db"), "--dry-run"]
+    said = CliRunner().invoke(cli, words).stdout
+    assert (said.count("would be new"), said.count("there already")) == (1, 1)
+    found = imported(tmp_path / "db", tmp_path / "all")["imports"]
+    runs = [run for one in found for run in one["runs"]]
+    assert [run["new"] for run in runs] == [True, False]
+    assert len({run["run_id"] for run in runs}) == 1
+    alone = imported(tmp_path / "db", tmp_path / "all" / names[1])["imports"][0]["runs"]
+    assert alone[0]["new"] is False
+
+
+@pytest.mark.parametrize("command", ["import", "audit"])
+def test_json_has_the_errors_or_is_not_there(tmp_path: Path, command: str) -> None:
+    """Files that cannot be read stand in it; bad usage prints nothing on standard output."""
+    good, bad = write_json(tmp_path / "v.json", vllm_result()), tmp_path / "bad.json"
+    bad.write_bytes(HOSTILE["cut off"])
+    where = ("--db", str(tmp_path / "db"), "--json")
+    done = called(command, str(good), str(bad), *where)
+    assert done.returncode == 1
+    (error,) = json.loads(done.stdout)["errors"]
+    assert str(bad) in error
+    assert done.stderr.count("Error:") == 1
+    done = called(command, str(tmp_path / "nowhere"), *where)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("Error:") == 1
 
 
 def test_an_empty_folder_is_said(tmp_path: Path) -> None:

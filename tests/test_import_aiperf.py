@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import called
 from peer_files import (
     START_S,
     aiperf_record,
@@ -285,6 +286,27 @@ def test_what_lies_beside_is_no_run(tmp_path: Path) -> None:
         *folder(tmp_path / "b", aiperf_totals(), [aiperf_record(0), aiperf_record(1)]),
     )
     assert again["imports"][0]["runs"][0]["run_id"] == first
+
+
+def test_an_aggregate_of_runs_names_the_files_to_give(tmp_path: Path) -> None:
+    """Means over runs have no totals: alone they are refused, beside their runs passed over."""
+    aggregate = {
+        "schema_version": "1.0",
+        "aiperf_version": "0.13.0",
+        "metadata": {"aggregation_type": "confidence", "num_profile_runs": 2},
+        "metrics": {"request_latency_avg": {"mean": 200.0, "std": 1.0, "unit": "ms"}},
+    }
+    alone = write_json(tmp_path / "x" / "aggregate.json", aggregate)
+    found = imported(tmp_path / "db", alone, exit_code=1)["imports"][0]
+    assert "profile_runs/" in found["error"]
+    path = write_json(tmp_path / "a" / "aggregate" / "aggregate.json", aggregate)
+    for name in ("run_0001", "run_0002"):
+        folder(tmp_path / "a" / "profile_runs" / name, aiperf_totals(), [aiperf_record(0)])
+    found = imported(tmp_path / "db", tmp_path / "a")["imports"]
+    assert sum(len(one["runs"]) for one in found) == 2
+    said = called("import", str(path), "--db", str(tmp_path / "db"))
+    assert said.returncode == 1
+    assert "nothing was imported" in said.stderr
 
 
 def test_records_are_read_anew_in_bounded_memory(tmp_path: Path) -> None:

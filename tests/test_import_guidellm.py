@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import called
 from peer_files import (
     START_S,
     guidellm_benchmark,
@@ -74,6 +76,27 @@ def test_figures_by_their_right_names(tmp_path: Path) -> None:
     assert stated(found.reported, "duration_s") == pytest.approx(2.0)
     assert "prompt" in notes(found, "metrics.tokens_per_second")
     assert "no TPOT" in notes(found, "metrics.time_per_output_token_ms.successful.mean")
+
+
+def test_a_mean_gap_is_no_itl(tmp_path: Path) -> None:
+    """No gap between two tokens is kept: quantiles of even ones would hide every stall."""
+    requests = [guidellm_request(0) for _ in range(8)]
+    path = write_json(
+        tmp_path / "b.json",
+        guidellm_report(guidellm_benchmark(successful=requests)),
+    )
+    imported(tmp_path / "db", path)
+    (point,) = shown(tmp_path / "db")
+    unknown = {"value": None, "reason": "gaps_not_kept"}
+    assert point["metrics"]["itl_s"] == {**dict.fromkeys(["p50", "p95", "p99"], unknown), "n": 0}
+    assert point["metrics"]["tpot_s"]["n"] == 8
+    assert point["metrics"]["tpot_s"]["p50"]["value"] is not None
+    for form in ("aiperf", "llm-d"):
+        words = ("--format", form, "--runs", "latest", "--out", str(tmp_path / form))
+        done = called("export", *words, "--db", str(tmp_path / "db"), "--json")
+        for file in json.loads(done.stdout)["files"]:
+            assert "inter_chunk_latency" not in Path(file).read_text()
+            assert "inter_token_latency:" not in Path(file).read_text()
 
 
 def test_the_old_version_changed_its_mind(tmp_path: Path) -> None:

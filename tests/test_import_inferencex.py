@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import called
 from result_files import imported, shown, vllm_details, vllm_result, write_json, write_lines
 
 from wattbench.core.run import stated
@@ -331,3 +333,69 @@ def test_empty_samples(tmp_path: Path) -> None:
     one = read_one(write_json(tmp_path / "agg_one.json", agg(median_ttft=0.0, median_intvty=0.0)))
     assert stated(one.reported, "ttft_s", "p50") is None
     assert stated(one.reported, "interactivity_tokens_per_s_per_user") is None
+
+
+def audited(folder: Path, **side: Any) -> str:
+    """What the audit of a run of four GPUs with such a power validation finds."""
+    write_json(folder / "agg_one.json", agg())
+    write_json(folder / "power_validation_one.json", sidecar(**side))
+    done = called("audit", str(folder), "--json")
+    assert done.returncode == 0, done.stderr
+    (load,) = json.loads(done.stdout)["loads"]
+    return "; ".join(f"{f['code']} {f['message']}" for f in load["findings"])
+
+
+@pytest.mark.parametrize(
+    ("side", "told"),
+    [
+        ({"observed_gpu_count": 8, "expected_gpu_count": 8}, "of 8 GPUs"),
+        ({"observed_gpu_count": 4, "expected_gpu_count": 8}, "8 were expected"),
+        ({"per_gpu_energy_j": {str(index): 5000.0 for index in range(8)}}, "of 8 GPUs"),
+        ({"accumulator_check": {"available": True, "within_tolerance": False}}, "counters"),
+        (
+            {
+                "accumulator_check": {
+                    "available": True,
+                    "accumulator_delta_j": 44000.0,
+                    "integrated_stream_j": 40000.0,
+                    "within_tolerance": None,
+                }
+            },
+            "44000 J and the samples 40000 J, 10.0% apart",
+        ),
+    ],
+)
+def test_an_audit_names_what_the_power_validation_refutes(
+    tmp_path: Path, side: dict[str, Any], told: str
+) -> None:
+    """Other GPUs than those of the run, or counters that the samples contradict."""
+    found = audited(tmp_path, **side)
+    assert "energy_refused" in found
+    assert told in found
+
+
+def test_a_power_validation_that_agrees_is_clean(tmp_path: Path) -> None:
+    """Four GPUs of four, and counters within the tolerance; or no counters at all."""
+    check = {
+        "available": True,
+        "accumulator_delta_j": 41000.0,
+        "integrated_stream_j": 40000.0,
+        "relative_error": 0.025,
+        "within_tolerance": True,
+        "tolerance": 0.05,
+    }
+    counts = {"observed_gpu_count": 4, "expected_gpu_count": 4}
+    assert audited(tmp_path, accumulator_check=check, **counts) == ""
+    absent = {"available": False, "within_tolerance": False}
+    assert audited(tmp_path, accumulator_check=absent, **counts) == ""
+
+
+def test_an_audit_names_the_files_of_each_load(tmp_path: Path) -> None:
+    """Of a folder with two runs, each is of its own files."""
+    for users, name in ((4, "one"), (8, "two")):
+        write_json(tmp_path / f"agg_{name}.json", agg(conc=users))
+        write_json(tmp_path / f"power_validation_{name}.json", sidecar())
+    done = called("audit", str(tmp_path), "--json")
+    assert [load["files"] for load in json.loads(done.stdout)["loads"]] == [
+        [f"agg_{name}.json", f"power_validation_{name}.json"] for name in ("one", "two")
+    ]

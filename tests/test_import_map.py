@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from command import called
 from result_files import imported, shown, write_json, write_lines
 
 from wattbench.cli.main import cli
@@ -82,6 +83,22 @@ def test_rows_become_runs(tmp_path: Path) -> None:
         "my machine",
         2,
     )
+
+
+def test_the_table_names_the_machine_and_the_interval(tmp_path: Path) -> None:
+    """The machine is the mapping's, and ± 5 % of the reported joules stand beside what follows."""
+    mapping = write_map(tmp_path / "map.yaml")
+    database = str(tmp_path / "db")
+    imported(tmp_path / "db", write_csv(tmp_path / "mine.csv"), "--map", mapping)
+    table = called("show", "latest", "--db", database).stdout
+    assert "hardware my machine" in table
+    (line,) = [line for line in table.splitlines() if line.startswith("J / output token")]
+    # 2 Wh over 7200 tokens: 1 J, and the uniform ± 5 % reach 4.75 % either way at 95 %.
+    assert "1 0.953 … 1.05 assumed" in line
+    (line,) = [line for line in table.splitlines() if line.startswith("tokens / J")]
+    assert "1 0.955 … 1.05 assumed" in line
+    found = shown(tmp_path / "db")[0]["metrics"]["energy_per_output_token_joules"]
+    assert found["low"] is None  # the record tells no scatter, so what is compared has none
 
 
 def test_another_mapping_is_another_run(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from command import called
 from result_files import shown, vllm_result, write_json
+from test_import_inferencex import agg, sidecar
 
 from wattbench.cli.main import cli
 
@@ -64,3 +67,20 @@ def test_a_run_without_times_takes_no_power(tmp_path: Path) -> None:
     result = joined(tmp_path, path, log(tmp_path, START_S, START_S + 40))
     assert "wattbench wrap" in str(result.exception)
     assert not (tmp_path / "db").exists()
+
+
+@pytest.mark.parametrize(("watts", "clean"), [(2050.0, True), (1700.0, False)])
+def test_an_audit_holds_what_is_stated_against_the_log(
+    tmp_path: Path, watts: float, clean: bool
+) -> None:
+    """40 kJ of the boards are stated; a log of the node with less of it contradicts them."""
+    folder = tmp_path / "run"
+    write_json(folder / "agg_one.json", agg())
+    write_json(folder / "power_validation_one.json", sidecar())
+    power = log(tmp_path, START_S - 5, START_S + 25, watts)
+    assert joined(tmp_path, folder, power).exit_code == 0
+    done = called("audit", "--runs", "latest", "--db", str(tmp_path / "db"), "--json")
+    shown = json.loads(done.stdout)
+    assert shown["clean"] is clean
+    codes = {finding["code"] for finding in shown["loads"][0]["findings"]}
+    assert codes == (set() if clean else {"reported_off_samples"})

@@ -41,7 +41,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "search": {"core"},
     "comparison": {"core", "energy", "stats", "metrics", "results"},
     "frames": {"core", "store", "metrics", "results"},
-    "audit": {"core", "stats", "metrics", "results"},
+    "audit": {"core", "energy", "stats", "metrics", "results"},
     "runner": {"core", "stats", "workload", "hardware", "__version__"},
     "plots": {"core", "energy", "stats", "metrics", "checks", "results"},
     "testing": {"core", "energy", "plugins"},

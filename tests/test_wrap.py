@@ -152,6 +152,23 @@ def test_signals_pass_through(tmp_path: Path) -> None:
     assert show(tmp_path)["metrics"]["mean_power_watts"]["value"] > 0
 
 
+def test_ctrl_c_while_idle_ends_at_once(tmp_path: Path) -> None:
+    """130, as of a program that Ctrl-C ended; the program is not begun, and the run is kept."""
+    command = [*WATTBENCH, "wrap", "--idle-s", "60", "--meter", "cpu-load", "--json"]
+    command += ["--db", str(tmp_path / "db"), "--", "touch", str(tmp_path / "ran")]
+    with subprocess.Popen(
+        command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        assert "idle" in process.stderr.readline()
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert "interrupted" in err
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_signal_that_ends_the_program_is_its_exit_code(tmp_path: Path) -> None:
     """128 and the number, as a shell says it."""
     done = wrap(tmp_path, "--idle-s", "0", "--", "sh", "-c", "kill -9 $$")
@@ -160,8 +177,8 @@ def test_a_signal_that_ends_the_program_is_its_exit_code(tmp_path: Path) -> None
 
 def test_nothing_is_run_that_cannot_be_measured(tmp_path: Path) -> None:
     """No such program, no such meter: said before anything is done."""
-    done = wrap(tmp_path, "--", "no-such-program")
-    assert done.returncode == 2
+    done = wrap(tmp_path, "--json", "--", "no-such-program")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "no-such-program" in done.stderr
     ran = tmp_path / "ran"
     done = wrap(tmp_path, "--", "touch", str(ran), meter="prometheus,url=http://127.0.0.1:9/x")

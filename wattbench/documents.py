@@ -114,18 +114,37 @@ def load_document(path: Path, model: type[ModelT]) -> ModelT:
     Raises:
         DocumentError: Unreadable file, broken YAML, unknown key or impossible value.
     """
-    try:
-        data, lines = _parse(_text(path))
-    except yaml.YAMLError as error:
-        raise DocumentError(f"{path}: is not YAML: {_one_line(error)}") from error
-    except RecursionError as error:
-        raise DocumentError(f"{path}: is nested too deeply") from error
+    data, lines = _parsed(_text(path), str(path))
     if not isinstance(data, dict):
         raise DocumentError(f"{path}: must be a mapping of keys, not {type(data).__name__}")
     try:
         return model.model_validate(data, context={"folder": path.parent})
     except pydantic.ValidationError as error:
         raise DocumentError(_explain(path, model, error, lines)) from error
+
+
+def yaml_value(text: str, place: str) -> Any:
+    """The value of a YAML text of another tool.
+
+    Args:
+        text: The text.
+        place: Where it stands, for messages.
+
+    Raises:
+        DocumentError: If it is none, or too large to be one.
+    """
+    if len(text) > MAX_BYTES:
+        raise DocumentError(f"{place}: more than {MAX_BYTES} bytes are too many for YAML")
+    return _parsed(text, place)[0]
+
+
+def _parsed(text: str, place: str) -> tuple[Any, dict[KeyPath, int]]:
+    try:
+        return _parse(text)
+    except yaml.YAMLError as error:
+        raise DocumentError(f"{place}: is not YAML: {_one_line(error)}") from error
+    except RecursionError as error:
+        raise DocumentError(f"{place}: is nested too deeply") from error
 
 
 def _text(path: Path) -> str:

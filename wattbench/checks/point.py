@@ -170,7 +170,7 @@ def _percentiles(point: PointFacts) -> Iterator[Finding]:
         withheld = [
             f"{name} (n = {point.latency_counts[name]})"
             for name, quantiles in point.latencies.items()
-            if quantiles[label].value is None
+            if quantiles[label].value is None and quantiles[label].reason != "gaps_not_kept"
         ]
         if withheld and any(run.measured for run in point.runs):
             message = (

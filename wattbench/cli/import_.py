@@ -14,7 +14,7 @@ import click
 
 from wattbench import __version__
 from wattbench.cli.import_power import power_traces, read_power
-from wattbench.cli.import_runs import Restored, holds_runs, restore
+from wattbench.cli.import_runs import Restored, demand_own, holds_runs, restore
 from wattbench.cli.options import database_option, json_option
 from wattbench.cli.progress import reading_bar
 from wattbench.core.energy import Trace
@@ -35,6 +35,7 @@ from wattbench.interchange.results import (
     read_results,
 )
 from wattbench.store import (
+    URL,
     ImportedLoad,
     KeptDocument,
     add_imported,
@@ -49,12 +50,13 @@ MAX_FIELDS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """What became of files that belong together."""
+    """What became of files that belong together; ``new`` has the numbers of runs that were."""
 
     documents: tuple[Document, ...]
     format: str
     runs: tuple[ImportedRun, ...]
     error: BadDocument | None
+    new: frozenset[int] = frozenset()
 
 
 @click.command(name="import")
@@ -120,24 +122,27 @@ def command(
     files = find_results(paths)
     own = [path for path in files if holds_runs(path)]
     log, form = asked.pop("power_log"), asked.pop("power_format")
+    told = {"--map": asked["map_path"], "--hardware": asked["hardware"], "--tag": asked["tag"]}
+    told |= {"--power-log": log, "--format": None if asked["wanted"] == "auto" else asked["wanted"]}
+    demand_own(own, told)
     channels = read_power(log, form) if log else []
     with reading_bar() as watch:
         outcomes = _outcomes([path for path in files if path not in own], watch, **asked)
         traces = {
             run.record.run_id: power_traces(run, channels) for one in outcomes for run in one.runs
         }
-        new = set() if dry_run else _stored(outcomes, traces, database)
+    outcomes = _stored(outcomes, traces, None if dry_run else database_url(database))
     restored = [restore(path, database, dry_run=dry_run) for path in own]
     where = show_url(database_url(database))
     if as_json:
-        shown = _json(outcomes, new, where, dry_run=dry_run)
-        shown["imports"] += [_restored_json(one) for one in restored]
+        shown = _json(outcomes, restored, where, dry_run=dry_run)
         click.echo(json.dumps(shown, allow_nan=False))
     else:
-        _print_restored(restored)
-        _print(outcomes, new, where, dry_run=dry_run)
-    told = [*(one.error for one in outcomes), *(one.error for one in restored)]
-    errors = [error for error in told if error is not None]
+        _print_restored(restored, dry_run=dry_run)
+        _print(outcomes, where, dry_run=dry_run)
+    errors = _errors(outcomes, restored)
+    if not errors and not restored and not any(one.runs for one in outcomes):
+        raise WattbenchError(_nothing(outcomes))
     if errors:
         for error in errors[1:]:
             click.echo(f"not imported: {error}", err=True)
@@ -173,26 +178,50 @@ def _outcomes(
     return outcomes
 
 
+def _nothing(outcomes: Sequence[_Outcome]) -> str:
+    """That no file had a run in it, though each is known."""
+    beside = [str(d.path) for one in outcomes for d in one.documents]
+    named = ", ".join(beside[:MAX_FIELDS]) or "the mapping alone"
+    return f"nothing was imported: {named} has no run in it; give the results that lie beside it"
+
+
+def _errors(outcomes: Sequence[_Outcome], restored: Sequence[Restored]) -> list[BadDocument]:
+    told = [*(one.error for one in outcomes), *(one.error for one in restored)]
+    return [error for error in told if error is not None]
+
+
 def _stored(
-    outcomes: Sequence[_Outcome], traces: Mapping[str, tuple[Trace, ...]], database: str | None
-) -> set[str]:
-    """Store the runs; the ids of those that were not there."""
-    runs = [(outcome, run) for outcome in outcomes for run in outcome.runs]
-    if not runs:
-        return set()
-    engine = connect(database_url(database), create=True)
+    outcomes: Sequence[_Outcome], traces: Mapping[str, tuple[Trace, ...]], url: URL | None
+) -> list[_Outcome]:
+    """Store the runs, unless there is no place to, and note which were not there.
+
+    Without a place every run is new but for copies of one file.
+    """
+    if not any(outcome.runs for outcome in outcomes):
+        return list(outcomes)
+    engine = connect(url, create=True) if url is not None else None
+    known: set[str] = set()
+
+    def is_new(outcome: _Outcome, run: ImportedRun) -> bool:
+        run_id = run.record.run_id
+        if engine is not None:
+            load = replace(load_of(run, outcome.documents), traces=traces[run_id])
+            return add_imported(engine, run.record, load)
+        copied = run_id in known
+        known.add(run_id)
+        return not copied
+
     try:
-        return {
-            run.record.run_id
-            for outcome, run in runs
-            if add_imported(
-                engine,
-                run.record,
-                replace(load_of(run, outcome.documents), traces=traces[run.record.run_id]),
+        return [
+            replace(
+                outcome,
+                new=frozenset(i for i, run in enumerate(outcome.runs) if is_new(outcome, run)),
             )
-        }
+            for outcome in outcomes
+        ]
     finally:
-        engine.dispose()
+        if engine is not None:
+            engine.dispose()
 
 
 def load_of(run: ImportedRun, documents: Sequence[Document]) -> ImportedLoad:
@@ -209,20 +238,28 @@ def load_of(run: ImportedRun, documents: Sequence[Document]) -> ImportedLoad:
 
 
 def _json(
-    outcomes: Sequence[_Outcome], new: set[str], where: str, *, dry_run: bool
+    outcomes: Sequence[_Outcome], restored: Sequence[Restored], where: str, *, dry_run: bool
 ) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "db": where,
         "dry_run": dry_run,
+        "errors": [str(error) for error in _errors(outcomes, restored)],
         "imports": [
-            {
-                "files": [str(d.path) for d in outcome.documents],
-                "format": outcome.format or None,
-                "error": str(outcome.error) if outcome.error else None,
-                "runs": [_run_json(run, new) for run in outcome.runs],
-            }
-            for outcome in outcomes
+            *(_outcome_json(outcome, dry_run=dry_run) for outcome in outcomes),
+            *(_restored_json(one) for one in restored),
+        ],
+    }
+
+
+def _outcome_json(outcome: _Outcome, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "files": [str(d.path) for d in outcome.documents],
+        "format": outcome.format or None,
+        "error": str(outcome.error) if outcome.error else None,
+        "runs": [
+            _run_json(run) | {"new": index in outcome.new and not dry_run}
+            for index, run in enumerate(outcome.runs)
         ],
     }
 
@@ -232,22 +269,27 @@ def _restored_json(one: Restored) -> dict[str, Any]:
         "files": [str(one.path)],
         "format": "wattbench",
         "error": str(one.error) if one.error else None,
-        "runs": [{"run_id": run_id, "new": run_id in one.new} for run_id in one.run_ids],
+        "runs": [
+            {"run_id": run_id, "new": run_id in one.new, "other_content": run_id in one.other}
+            for run_id in one.run_ids
+        ],
     }
 
 
-def _print_restored(restored: Sequence[Restored]) -> None:
+def _print_restored(restored: Sequence[Restored], *, dry_run: bool) -> None:
     for one in restored:
-        if one.error is None:
-            count = f"{len(one.run_ids)} runs, {len(one.new)} of them new"
-            click.echo(f"{one.path}: wattbench, {count}")
+        if one.error is not None:
+            continue
+        count = "" if dry_run else f", {len(one.new)} of them new"
+        click.echo(f"{one.path}: wattbench, {len(one.run_ids)} runs{count}")
+        for run_id in (run_id for run_id in one.run_ids if run_id in one.other):
+            click.echo(f"  {run_id}: known id, other content: kept what is stored")
 
 
-def _run_json(run: ImportedRun, new: set[str]) -> dict[str, Any]:
+def _run_json(run: ImportedRun) -> dict[str, Any]:
     found = run.measurement
     return {
         "run_id": run.record.run_id,
-        "new": run.record.run_id in new,
         "tool": found.tool,
         "tool_version": found.tool_version,
         "layout": found.layout,
@@ -259,15 +301,17 @@ def _run_json(run: ImportedRun, new: set[str]) -> dict[str, Any]:
     }
 
 
-def _print(outcomes: Sequence[_Outcome], new: set[str], where: str, *, dry_run: bool) -> None:
+def _print(outcomes: Sequence[_Outcome], where: str, *, dry_run: bool) -> None:
     for outcome in outcomes:
         names = ", ".join(str(d.path) for d in outcome.documents)
         if outcome.error is not None:
             continue
         nothing = "" if outcome.runs else ", beside its results; nothing to import"
         click.echo(f"{names}: {outcome.format}{nothing}")
-        for run in outcome.runs:
-            click.echo(f"  {_line(run, new, dry_run=dry_run)}")
+        for index, run in enumerate(outcome.runs):
+            state = "would be new" if dry_run else "new"
+            state = state if index in outcome.new else "there already"
+            click.echo(f"  {run.record.run_id} ({state}): {_line(run)}")
             for line in _reasons(run.measurement.notes):
                 click.echo(f"    {line}")
     ids = [run.record.batch_id for outcome in outcomes for run in outcome.runs]
@@ -286,16 +330,12 @@ def _reasons(notes: Sequence[Note]) -> Iterator[str]:
         yield f"{fate} {', '.join(fields[:MAX_FIELDS])}{more}: {why}"
 
 
-def _line(run: ImportedRun, new: set[str], *, dry_run: bool) -> str:
+def _line(run: ImportedRun) -> str:
     found = run.measurement
     load = " ".join(f"{key} {value}" for key, value in found.operating_point.items())
     fates = Counter(note.fate for note in found.notes)
     counts = ", ".join(
         f"{fates[fate]} {fate}" for fate in ("taken", "converted", "refused", "kept")
     )
-    state = "would be new" if dry_run else "new" if run.record.run_id in new else "there already"
     detail = "each request" if found.requests else "totals only"
-    return (
-        f"{run.record.run_id} ({state}): {load or 'load not told'}, {found.layout}, {detail}, "
-        f"{run.alignment}; fields: {counts}"
-    )
+    return f"{load or 'load not told'}, {found.layout}, {detail}, {run.alignment}; fields: {counts}"

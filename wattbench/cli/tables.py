@@ -16,7 +16,7 @@ from rich.table import Table
 from wattbench.core.errors import WattbenchError
 from wattbench.core.result import Estimate, Finding
 from wattbench.core.run import Mode
-from wattbench.metrics import LATENCIES, QUANTILES, PointFacts, PooledDomain
+from wattbench.metrics import LATENCIES, METRICS, QUANTILES, PointFacts, PooledDomain
 from wattbench.results import PointResult
 from wattbench.stats import needed_for_quantile
 
@@ -113,10 +113,11 @@ def _table(points: Sequence[PointResult]) -> Table:
 
 def _title(facts: PointFacts) -> str:
     record = facts.runs[0].raw.record
+    hardware = record.hardware.get("title") or record.hardware.get("name") or "not named"
     parts = [
         f"[bold]{escape(str(record.workload.get('name')))}[/]",
         f"{escape(record.engine.model)} on {escape(record.engine.engine)}",
-        f"hardware {escape(str(record.hardware.get('title') or 'not named'))}",
+        f"hardware {escape(str(hardware))}",
     ]
     return " · ".join(parts)
 
@@ -135,7 +136,7 @@ def _rows(points: Sequence[PointResult]) -> list[tuple[str, list[str]]]:
     for name, title in RATIO_ROWS:
         found = [point.facts.metrics[name] for point in points]
         if any(estimate.reason != "no_slo" for estimate in found):
-            rows.append((title, [_cell(estimate) for estimate in found]))
+            rows.append((title, [_ratio(point.facts, name) for point in points]))
     rows.append(("energy kind", [_provenance(point.facts) for point in points]))
     rows.append(("net of loaded idle J", [_cell(p.facts.headline.net_loaded_idle) for p in points]))
     return rows + _device_rows(points)
@@ -182,8 +183,27 @@ def _latency(facts: PointFacts, name: str, label: str) -> str:
     estimate = facts.latencies[name][label]
     count = facts.latency_counts[name]
     if estimate.value is None:
-        return f"[dim]withheld, n={count}[/]"
+        known = estimate.reason in (None, WITHHELD)
+        return f"[dim]withheld, n={count}[/]" if known else _cell(estimate)
     return f"{_cell(estimate, scale=1e3)} [dim]n={count}[/]"
+
+
+def _ratio(facts: PointFacts, name: str) -> str:
+    """A reported joule has no scatter, and the width that is assumed of it stands in its place."""
+    estimate, gross = facts.metrics[name], facts.headline.gross
+    power = next((spec.energy_power for spec in METRICS if spec.name == name), 0)
+    if (
+        not power
+        or estimate.value is None
+        or estimate.low is not None
+        or facts.headline.kind != "reported"
+        or not (gross.value and gross.low and gross.high)
+    ):
+        return _cell(estimate)
+    low, high = sorted(
+        estimate.value * (edge / gross.value) ** power for edge in (gross.low, gross.high)
+    )
+    return f"{_cell(dataclasses.replace(estimate, low=low, high=high))} [dim]assumed[/]"
 
 
 def _provenance(facts: PointFacts) -> str:
@@ -253,7 +273,7 @@ def _withheld(points: Sequence[PointResult]) -> Finding | None:
 def _lacks(point: PointResult, label: str) -> bool:
     said = any(finding.code == WITHHELD for finding in point.findings)
     estimates = [quantiles[label] for quantiles in point.facts.latencies.values()]
-    return said and any(estimate.value is None for estimate in estimates)
+    return said and any(estimate.reason == WITHHELD for estimate in estimates)
 
 
 def _loads(points: Sequence[PointResult]) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -119,7 +120,11 @@ def command(line: tuple[str, ...], *, as_json: bool, must_be_valid: bool, **aske
       wattbench wrap -- guidellm run …
       wattbench wrap --meter nvml -- vllm bench serve --model MODEL …
     """  # noqa: D301 - click reads the backslash
-    points, where, exit_code = _carried_out(list(line), as_json=as_json, **asked)
+    try:
+        points, where, exit_code = _carried_out(list(line), as_json=as_json, **asked)
+    except KeyboardInterrupt:  # not while the program ran: then it is the program's to hear
+        click.echo("wattbench: interrupted; nothing was concluded", err=True)
+        sys.exit(128 + signal.SIGINT)
     if as_json:
         click.echo(json.dumps(document(points, where) | {"exit_code": exit_code}, allow_nan=False))
     else:

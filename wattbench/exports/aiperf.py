@@ -18,7 +18,7 @@ from wattbench.core.energy import FloatArray, Unmeasured
 from wattbench.core.load import RequestResult
 from wattbench.core.run import Json, RawRun, RunRecord
 from wattbench.exports.client import Counts, boards, client_runs, counted
-from wattbench.metrics import RunFacts
+from wattbench.metrics import RunFacts, keeps_gaps
 
 SCHEMA = "1.4"
 VERSION = "0.13.0"
@@ -51,7 +51,7 @@ def aiperf_files(runs: Sequence[RawRun]) -> Iterator[tuple[str, bytes]]:
         yield f"{folder}/profile_export.jsonl", "".join(f"{line}\n" for line in lines).encode()
 
 
-def _metrics(request: RequestResult) -> _Metrics:
+def _metrics(raw: RawRun, request: RequestResult) -> _Metrics:
     """What AIPerf computes of a request that succeeded; times from when it was sent [ms]."""
     found: _Metrics = {}
     if request.input_tokens is not None:
@@ -64,7 +64,7 @@ def _metrics(request: RequestResult) -> _Metrics:
     chunks_ms = (request.chunk_s - request.sent_s) * 1e3
     found["request_latency"] = float(chunks_ms[-1])
     found["time_to_first_token"] = float(chunks_ms[0])
-    if len(chunks_ms) > 1:
+    if len(chunks_ms) > 1 and keeps_gaps(raw):
         found["inter_chunk_latency"] = np.diff(chunks_ms).tolist()
     if tokens is not None and tokens > 1 and len(chunks_ms) > 1:
         gap_ms = float(chunks_ms[-1] - chunks_ms[0]) / (tokens - 1)
@@ -77,7 +77,7 @@ def _metrics(request: RequestResult) -> _Metrics:
 def _record(raw: RawRun, request: RequestResult) -> dict[str, Json]:
     metrics: dict[str, Json] = {}
     if request.succeeded:
-        found = _metrics(request)
+        found = _metrics(raw, request)
         metrics = {
             name: {"value": _json(value), "unit": _PER_REQUEST[name]}
             for name, value in found.items()
@@ -135,7 +135,7 @@ def _totals(run: RunFacts) -> dict[str, Json]:
         "aiperf_version": VERSION,
         "benchmark_id": record.run_id,
         **_sums(counts),
-        **_distributions(good),
+        **_distributions(raw, good),
         **_energy(run, counts, good),
     }
     return found | {
@@ -176,8 +176,8 @@ def _blocks(found: Mapping[str, tuple[str, float | None]]) -> dict[str, Json]:
     }
 
 
-def _distributions(good: Sequence[RequestResult]) -> dict[str, Json]:
-    each = [_metrics(request) for request in good]
+def _distributions(raw: RawRun, good: Sequence[RequestResult]) -> dict[str, Json]:
+    each = [_metrics(raw, request) for request in good]
     blocks: dict[str, Json] = {}
     for name, unit in _PER_REQUEST.items():
         values = [np.atleast_1d(metrics[name]) for metrics in each if name in metrics]
@@ -211,7 +211,7 @@ def _energy(run: RunFacts, counts: Counts, good: Sequence[RequestResult]) -> dic
         return {}
     watts, duration_s = joules / counts.duration_s, counts.duration_s
     per_request = joules / counts.completed
-    latencies_ms = [_metrics(request).get("request_latency") for request in good]
+    latencies_ms = [_metrics(run.raw, request).get("request_latency") for request in good]
     known_s = [float(value) / 1e3 for value in latencies_ms if isinstance(value, float)]
     users = run.raw.record.operating_point.get("concurrency")
     found: dict[str, tuple[str, float | None]] = {

@@ -15,7 +15,7 @@ from wattbench.core.energy import EnergyMeasurement, FloatArray, Kind, Unmeasure
 from wattbench.core.errors import UsageError
 from wattbench.core.load import RequestResult
 from wattbench.core.run import RawRun
-from wattbench.metrics import LATENCIES, RunFacts, charged_domains
+from wattbench.metrics import RunFacts, charged_domains, latencies_s
 from wattbench.metrics.domain_energy import measured_energy
 from wattbench.results import evaluate
 
@@ -105,8 +105,7 @@ def _sum(values: Sequence[int | None]) -> int | None:
 
 def latency_s(run: RunFacts, name: str) -> FloatArray:
     """Values of a latency over the measured requests that succeeded, shape (n,) [s]."""
-    spec = next(spec for spec in LATENCIES if spec.name == name)
-    return np.concatenate([spec.values(request) for request in run.measured])
+    return latencies_s(name, run.raw, run.measured)
 
 
 def charged_devices(run: RunFacts) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from wattbench.core.energy import FloatArray
 from wattbench.core.load import RequestResult
 from wattbench.core.run import RawRun, RunRecord
 from wattbench.exports.client import MEASURED
-from wattbench.metrics import LATENCIES, PointFacts
+from wattbench.metrics import LATENCIES, PointFacts, latencies_s
 from wattbench.results import PointResult, document, evaluate
 
 VERSION = "0.2.1"
@@ -46,10 +46,18 @@ _PROFILING = (
 """What of ``wattbench show --json`` goes into ``results.profiling``."""
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes a value twice rather than an alias to it, which many readers refuse."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Always."""
+        return True
+
+
 def llmd_files(runs: Sequence[RawRun]) -> Iterator[tuple[str, bytes]]:
     """A report for each operating point, numbered in their order."""
     for number, point in enumerate(evaluate(runs)):
-        text = yaml.safe_dump(_report(point), sort_keys=False, allow_unicode=True)
+        text = yaml.dump(_report(point), Dumper=_Plain, sort_keys=False, allow_unicode=True)
         yield f"report_v{VERSION}_{number}.yaml", text.encode()
 
 
@@ -218,7 +226,8 @@ def _latencies(facts: PointFacts) -> dict[str, Any]:
     measured, found = _measured(facts), {}
     for spec in LATENCIES if measured else ():
         name, units = _LATENCIES[spec.name]
-        found[name] = _statistics(units, np.concatenate([spec.values(r) for r in measured]))
+        values = [latencies_s(spec.name, run.raw, run.measured) for run in facts.runs]
+        found[name] = _statistics(units, np.concatenate(values))
     normalized = [
         float(request.chunk_s[-1] - request.queued_s) / request.output_tokens
         for request in measured

@@ -21,6 +21,8 @@ from wattbench.metrics.table import (
     REASONS,
     LatencySpec,
     MetricSpec,
+    keeps_gaps,
+    latencies_s,
 )
 from wattbench.metrics.window import RequestLog, Totals, Window, pooled
 
@@ -42,6 +44,8 @@ __all__ = [
     "calibration_of",
     "charged_domains",
     "foreign_process_ids",
+    "keeps_gaps",
+    "latencies_s",
     "load_periods_s",
     "named_devices",
     "point_facts",

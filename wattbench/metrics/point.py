@@ -28,6 +28,8 @@ from wattbench.metrics.table import (
     QUANTILES,
     RATIOS,
     MetricSpec,
+    keeps_gaps,
+    latencies_s,
 )
 from wattbench.metrics.window import Totals, pooled
 from wattbench.stats import (
@@ -92,10 +94,11 @@ def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
     interactivity = _interactivity(values["tpot_s"])
     metrics[INTERACTIVITY.name] = interactivity
     metrics[INTERACTIVITY_PER_WATT.name] = _per_watt(interactivity, steady, energy)
-    latencies = {
+    latencies: Mapping[str, Mapping[str, Estimate]] = {
         name: {label: quantile(found, share) for label, share in QUANTILES.items()}
         for name, found in values.items()
     }
+    latencies = _without_gaps(latencies, with_window)
     if len(runs) == 1 and runs[0].raw.reported:
         metrics = {name: or_reported(one, runs[0].raw, name) for name, one in metrics.items()}
         latencies = {
@@ -200,9 +203,18 @@ def _relative_terms(
 
 
 def _latency_values(name: str, runs: Sequence[RunFacts]) -> FloatArray:
-    spec = next(spec for spec in LATENCIES if spec.name == name)
-    parts = [spec.values(result) for run in runs for result in run.measured]
+    parts = [latencies_s(name, run.raw, run.measured) for run in runs]
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _without_gaps(
+    latencies: Mapping[str, Mapping[str, Estimate]], runs: Sequence[RunFacts]
+) -> Mapping[str, Mapping[str, Estimate]]:
+    """ITL has its own reason where no run measured a gap."""
+    if not runs or any(keeps_gaps(run.raw) for run in runs):
+        return latencies
+    unknown = Estimate(value=None, n=0, reason="gaps_not_kept")
+    return {**latencies, "itl_s": dict.fromkeys(QUANTILES, unknown)}
 
 
 def _interactivity(tpot_s: FloatArray) -> Estimate:

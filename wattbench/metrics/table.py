@@ -10,6 +10,7 @@ import numpy as np
 
 from wattbench.core.energy import FloatArray
 from wattbench.core.load import RequestResult
+from wattbench.core.run import RawRun
 from wattbench.core.slo import Objective
 from wattbench.metrics.window import Totals
 
@@ -157,6 +158,7 @@ METRICS = (*RATIOS, INTERACTIVITY, INTERACTIVITY_PER_WATT)
 
 REASONS = {
     "too_few_samples": "The 95 % order-statistic interval does not lie inside the sample.",
+    "gaps_not_kept": "The tool keeps when the first and the last token came, and no gap between.",
     "too_few_tokens_for_interval": "A part of the only run gave no token, so scatter is unknown.",
     "no_interval_over_whole_run": "Whole-run ratios are given for comparison, without interval.",
     "reported_without_interval": "Another tool reports the value, and no file tells its scatter.",
@@ -219,6 +221,25 @@ LATENCIES = (
         values=lambda r: np.array([r.chunk_s[-1] - r.queued_s]),
     ),
 )
+
+
+def keeps_gaps(raw: RawRun) -> bool:
+    """Whether the gaps between chunks were measured; some tools keep only the first and last."""
+    return raw.record.backend.get("gaps") != "spread"
+
+
+def latencies_s(name: str, raw: RawRun, requests: Sequence[RequestResult]) -> FloatArray:
+    """Values of a latency over requests of a run [s], shape (n,); none of gaps not measured.
+
+    Args:
+        name: Which latency.
+        raw: The run.
+        requests: Those of its requests that count.
+    """
+    if name == "itl_s" and not keeps_gaps(raw):
+        return np.empty(0)
+    spec = next(spec for spec in LATENCIES if spec.name == name)
+    return np.concatenate([np.empty(0), *(spec.values(request) for request in requests)])
 
 
 def meets(result: RequestResult, objectives: Sequence[Objective]) -> bool:

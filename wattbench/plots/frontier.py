@@ -68,7 +68,9 @@ def _series(points: Sequence[PointResult]) -> list[list[PointResult]]:
 def _draw(axes: Axes, series: list[PointResult], colour: str) -> None:
     record = series[0].facts.runs[0].raw.record
     label = f"{record.engine.model} ({record.engine.mode.text})"
-    machine = str(record.hardware.get("title") or record.backend.get("name"))
+    machine = str(
+        record.hardware.get("title") or record.hardware.get("name") or record.backend.get("name")
+    )
     xs = [_xy(point)[0].value or 0.0 for point in series]
     ys = [_xy(point)[1].value or 0.0 for point in series]
     axes.plot(xs, ys, color=colour, linewidth=1.2, alpha=0.6, label=f"{label}\n{machine}")

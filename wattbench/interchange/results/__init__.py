@@ -2,12 +2,13 @@
 
 A format is a module with a ``NAME``, ``sniff`` (a layout, or None if a file is not its own) and
 ``read`` (measurements from all of its files in one folder). Adding one costs a module and its
-place in ``READERS``.
+place in ``READERS``. One that joins files names them in each measurement, and is in ``JOINED``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,7 @@ from wattbench.interchange.results import (
     inference_perf,
     inferencex,
     llama_bench,
+    llm_d,
     llmperf,
     mlenergy,
     mlperf,
@@ -56,7 +58,10 @@ READERS: tuple[ModuleType, ...] = (
     mlperf,
     endpoints,
     llmperf,
+    llm_d,
 )
+JOINED: tuple[ModuleType, ...] = (inferencex, aiperf, inference_perf, mlperf)
+"""Readers of tools that write one load into several files; of the others each file is whole."""
 FORMATS: tuple[str, ...] = tuple(reader.NAME for reader in READERS)
 
 __all__ = [
@@ -164,7 +169,13 @@ def _read_group(reader: ModuleType, glances: Sequence[Glance]) -> Iterator[Read]
 
 def _read(reader: ModuleType, glances: Sequence[Glance]) -> list[Measurement] | BadDocument:
     try:
-        return list(reader.read(glances))
+        if reader in JOINED:
+            return list(reader.read(glances))
+        return [
+            replace(measurement, files=(glance.document.path.name,))
+            for glance in glances
+            for measurement in reader.read([glance])
+        ]
     except BadDocument as error:
         return error
 

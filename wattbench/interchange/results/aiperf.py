@@ -84,6 +84,10 @@ def sniff(glance: Glance) -> str | None:
     metadata = glance.first.get("metadata") if keys else None
     if isinstance(metadata, dict) and "request_start_ns" in metadata:
         return "records" if "metrics" in keys else BESIDE
+    if "aggregation_type" in keys or (
+        isinstance(metadata, dict) and "aggregation_type" in metadata
+    ):
+        return BESIDE if _has_runs_beside(glance) else "aggregate"
     if "aiperf_version" in keys and {"request_latency", "request_throughput"} & keys:
         return BESIDE if _is_phase(glance) else "totals"
     return BESIDE if "aiperf_version" in keys or _json_beside(glance.first) else None
@@ -91,6 +95,13 @@ def sniff(glance: Glance) -> str | None:
 
 def read(glances: Sequence[Glance]) -> Iterator[Measurement]:
     """One measurement for each run of the folder."""
+    for glance in glances:
+        if sniff(glance) == "aggregate":
+            raise BadDocument(
+                f"{glance.document.path}: means of several runs (--num-profile-runs), of which no "
+                f"total follows; give the profile_export_aiperf.json and profile_export.jsonl of "
+                f"each run, which AIPerf writes into profile_runs/run_NNNN/"
+            )
     totals = [glance for glance in glances if sniff(glance) == "totals"]
     records = [glance for glance in glances if sniff(glance) == "records"]
     if len(totals) == len(records) == 1:
@@ -114,9 +125,15 @@ def _is_phase(glance: Glance) -> bool:
     return len(place) > 2 and (place[2] / "phase_manifest.json").exists()
 
 
+def _has_runs_beside(glance: Glance) -> bool:
+    """Whether the runs that an aggregate is of lie where AIPerf writes them."""
+    base = glance.document.path.resolve().parent.parent
+    return any((base / "profile_runs").glob("*")) or any(base.glob("*/profile_runs"))
+
+
 def _text_beside(text: str) -> bool:
     first = text.lstrip().partition("\n")[0].lower()
-    return first.startswith("metric,avg,min,max") or "aiperf" in first
+    return first.startswith(("metric,avg,min,max", "metric,mean,std,min")) or "aiperf" in first
 
 
 def _json_beside(value: object) -> bool:
@@ -153,6 +170,7 @@ def _measurement(totals: Glance | None, records: Glance | None) -> Measurement:
         tool=NAME,
         tool_version=fields.text("aiperf_version"),
         layout="+".join(["totals"] * (totals is not None) + ["records"] * (records is not None)),
+        files=tuple(one.document.path.name for one in (totals, records) if one is not None),
         model=settings.model,
         hardware=gpus[0] if gpus else None,
         device_count=len(gpus) or None,
@@ -160,6 +178,7 @@ def _measurement(totals: Glance | None, records: Glance | None) -> Measurement:
         clock="unix" if window_s else None,
         window_s=window_s,
         requests=requests,
+        gaps_spread=seen.spread,
         reported=(*fields.reported, *([] if totals else _sums(seen))),
         boundary="board" if energy else None,
         energy_method=_ENERGY_METHOD if energy else "",
@@ -275,7 +294,7 @@ def _note_records(fields: Fields, seen: Seen, metrics: object) -> None:
     if seen.window_s is None:
         raise BadDocument(f"{fields.place}: no record of it is of the profiling phase")
     if seen.spread:
-        why = "a record lists no gaps: its tokens are spread evenly, and a gap is a mean gap"
+        why = "a record lists no gaps: its tokens are spread evenly, and a mean gap is no ITL"
         fields.note("converted", "inter_chunk_latency", why)
     if not seen.usage and seen.completed_count:
         why = "no usage of the server: AIPerf tokenised the text of the answer itself"

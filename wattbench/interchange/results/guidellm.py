@@ -118,6 +118,7 @@ class _Benchmark:
             clock="unix" if self.window_s else None,
             window_s=self.window_s,
             requests=requests,
+            gaps_spread=requests is not None,
             reported=(*self.fields.reported, *self.own),
             notes=self.fields.notes(),
         )
@@ -249,7 +250,7 @@ class _Benchmark:
         self.own.append(ReportedFigure(metric=metric, statistic="total", value=value, field=field))
 
     def _note_requests(self, chunks: bool) -> None:
-        why = "only first and last token are kept: tokens are spread evenly, a gap is a mean gap"
+        why = "only first and last token are kept: tokens are spread evenly, a mean gap is no ITL"
         self.fields.note("converted", "requests", why)
         if chunks:
             self.fields.note("refused", "requests.output_tokens", _CHUNKS)

@@ -59,7 +59,7 @@ def read(glances: Sequence[Glance]) -> Iterator[Measurement]:
     listed = found.get("requests", [])
     if listed and not loads:
         rows = [row for glance in listed for row in glance.objects()]
-        yield _with_requests(Measurement(tool=NAME, layout="requests"), rows)
+        yield _with_requests(Measurement(tool=NAME, layout="requests", files=_names(listed)), rows)
         return
     measurements = [_measurement(glance) for glance in loads]
     parts = _shares(measurements, listed)
@@ -73,7 +73,13 @@ def read(glances: Sequence[Glance]) -> Iterator[Measurement]:
         if glance not in loads
     )
     for one, rows in zip(measurements, parts, strict=True):
-        yield _with_requests(dataclasses.replace(one, notes=(*one.notes, *more)), rows)
+        files = (*one.files, *_names(listed)) if rows else one.files
+        told = dataclasses.replace(one, files=files, notes=(*one.notes, *more))
+        yield _with_requests(told, rows)
+
+
+def _names(glances: Sequence[Glance]) -> tuple[str, ...]:
+    return tuple(glance.document.path.name for glance in glances)
 
 
 def _stage_number(glance: Glance) -> int:
@@ -97,6 +103,7 @@ def _measurement(glance: Glance) -> Measurement:
     return Measurement(
         tool=NAME,
         layout=sniff(glance) or "summary",
+        files=_names([glance]),
         operating_point=point,
         workload={"name": NAME},
         reported=fields.reported,

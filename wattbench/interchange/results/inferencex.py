@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wattbench.core.run import Json, Mode
@@ -19,6 +19,7 @@ from wattbench.interchange.results.fields import Fields
 from wattbench.interchange.results.glance import Glance
 from wattbench.interchange.results.inferencex_power import (
     Devices,
+    note_counters,
     reject_power,
     take_power,
     taken_window_s,
@@ -45,6 +46,7 @@ class _Run:
     raw: tuple[str, Any] | None = None
     agg: tuple[str, Any] | None = None
     sidecar: tuple[str, Any] | None = None
+    files: set[str] = field(default_factory=set)
 
 
 def sniff(glance: Glance) -> str | None:
@@ -81,6 +83,7 @@ def read(glances: Sequence[Glance]) -> Iterator[Measurement]:
             if getattr(run, kind) is not None:
                 run = runs.setdefault(place, _Run())
             setattr(run, kind, (place, value))
+            run.files.add(glance.document.path.name)
     for run in runs.values():
         yield _measurement(run)
 
@@ -94,7 +97,9 @@ def _measurement(run: _Run) -> Measurement:
         if part is not None
     }
     agg, raw, sidecar = fields.get("agg"), fields.get("raw"), fields.get("sidecar")
-    found = Measurement(tool=NAME, layout=_layout(parts[0][1]) or "agg")
+    found = Measurement(
+        tool=NAME, layout=_layout(parts[0][1]) or "agg", files=tuple(sorted(run.files))
+    )
     if agg is not None:
         found = _taken_agg(agg, sidecar, found)
     if raw is not None:
@@ -102,6 +107,7 @@ def _measurement(run: _Run) -> Measurement:
     window_s = found.window_s
     if sidecar is not None:
         told_s = taken_window_s(sidecar, alone=agg is None)
+        note_counters(sidecar)
         window_s = window_s or told_s
     energy = any(figure.metric == "energy_joules" for figure in root.reported)
     return dataclasses.replace(
@@ -120,7 +126,7 @@ def _taken_agg(agg: Fields, sidecar: Fields | None, found: Measurement) -> Measu
     devices = _devices(agg, split_by="disagg" if found.layout == "row" else "is_multinode")
     _take_rates(metrics, devices)
     _take_latencies(metrics)
-    reason = reject_power(metrics, sidecar)
+    reason = reject_power(metrics, sidecar, devices)
     take_power(metrics, sidecar, devices, reason)
     shape: dict[str, Json] = {}
     for name in _SHAPE:

@@ -5,6 +5,7 @@ Source: InferenceX 843c6254, power_metric_schema_version 2 and power_validation 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ ROUNDED_JOULES = 5.01e-4
 ROUNDED_RATIO = 5.01e-7
 """Joules of a token or a request are rounded to six."""
 POWER_TOLERANCE_RATIO = 2e-6
+COUNTER_TOLERANCE_RATIO = 0.05
+"""A counter and the integral of samples may differ by this, where the file states no tolerance."""
 _ROLE_LOCAL = "an old power schema: joules of some roles over tokens of all"
 _IN, _OUT = "total_input_tokens", "total_output_tokens"
 _JOULES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -57,7 +60,7 @@ class Devices:
     decode_count: int | None
 
 
-def reject_power(metrics: Fields, sidecar: Fields | None) -> str | None:
+def reject_power(metrics: Fields, sidecar: Fields | None, devices: Devices) -> str | None:
     """Why no power of the file counts, None if it does."""
     version = metrics.count("power_metric_schema_version")
     valid = metrics.raw("power_valid")
@@ -73,12 +76,52 @@ def reject_power(metrics: Fields, sidecar: Fields | None) -> str | None:
         side_version = sidecar.count("schema_version")
         if side_version != SIDECAR_SCHEMA:
             return f"schema_version {side_version} of the power validation is not known"
-        return next(_disagreements(metrics, sidecar), None)
+        wrong = itertools.chain(
+            _disagreements(metrics, sidecar), _miscounts(sidecar, devices.all_count)
+        )
+        return next(wrong, None)
     return None
 
 
 def _refuted(valid: object) -> bool:
     return valid is not None and valid not in (1, True)
+
+
+def _miscounts(sidecar: Fields, all_count: int | None) -> Iterator[str]:
+    """Other GPUs were metered than worked."""
+    observed, each = sidecar.count("observed_gpu_count"), sidecar.nested("per_gpu_energy_j")
+    if observed is None and each is not None:
+        observed = len(list(each))
+    others = (("expected", sidecar.count("expected_gpu_count")), ("working", all_count))
+    for what, count in others:
+        if observed is not None and count is not None and observed != count:
+            yield f"the power is of {observed} GPUs, and {count} were {what}"
+
+
+def note_counters(sidecar: Fields) -> None:
+    """Say it where the GPUs' own counters of energy refute the samples."""
+    check = sidecar.nested("accumulator_check")
+    if check is None or check.raw("available") is False:
+        return
+    names = ("accumulator_delta_j", "integrated_stream_j")
+    counter_joules, samples_joules = (check.number(name) for name in names)
+    error, limit = check.number("relative_error"), check.number("tolerance")
+    if error is None and counter_joules is not None and samples_joules:
+        error = counter_joules / samples_joules - 1
+    beyond = error is not None and abs(error) > (
+        COUNTER_TOLERANCE_RATIO if limit is None else limit
+    )
+    if check.raw("within_tolerance") is False or beyond:
+        apart = "" if error is None else f", {abs(error):.1%} apart"
+        why = (
+            f"the GPUs' counters say {_joules(counter_joules)} and the samples "
+            f"{_joules(samples_joules)}{apart}: one of them is wrong"
+        )
+        check.note("refused", names[0], why)
+
+
+def _joules(value_joules: float | None) -> str:
+    return "an energy not told" if value_joules is None else f"{value_joules:.6g} J"
 
 
 def _disagreements(metrics: Fields, sidecar: Fields) -> Iterator[str]:
@@ -186,7 +229,7 @@ def taken_window_s(sidecar: Fields, *, alone: bool) -> tuple[float, float] | Non
     if alone:
         stated = stated or Fields(sidecar.place, {}, parent=sidecar)
         devices = Devices(all_count=None, prefill_count=None, decode_count=None)
-        take_power(stated, sidecar, devices, reject_power(stated, sidecar))
+        take_power(stated, sidecar, devices, reject_power(stated, sidecar, devices))
     edges = window.number("start_time_unix"), window.number("end_time_unix")
     if edges[0] is None or edges[1] is None:
         return None

@@ -42,6 +42,7 @@ class Measurement:
         tool: Who measured: ``vllm-bench``, ``aiperf``, …
         tool_version: As the file tells it.
         layout: Which form of the tool's files this is, such as ``detailed``.
+        files: Names of the files that say it, of those read together; empty: all of them.
         model: Name of the model, None if the file does not tell.
         engine: Name and version of what was measured, None if the file does not tell.
         mode: How the engine computed.
@@ -54,6 +55,8 @@ class Measurement:
         window_s: Start and end of the measured phase on that clock [s]; None if unknown.
         requests: Gives the requests anew at each call, in the order of the file, with times on
             that clock; None if the file holds only totals. Warm-up is marked by its phase.
+        gaps_spread: Whether chunks were spread evenly between first and last, so that a gap between
+            two is none that was measured.
         reported: Figures that the tool computed.
         boundary: What a reported energy includes; None if there is none.
         energy_method: How a reported energy came about, for a reader.
@@ -62,6 +65,7 @@ class Measurement:
 
     tool: str
     layout: str
+    files: tuple[str, ...] = ()
     tool_version: str | None = None
     model: str | None = None
     engine: str | None = None
@@ -73,6 +77,7 @@ class Measurement:
     clock: Clock | None = None
     window_s: tuple[float, float] | None = None
     requests: Callable[[], Iterator[RequestResult]] | None = None
+    gaps_spread: bool = False
     reported: tuple[ReportedFigure, ...] = ()
     boundary: Boundary | None = None
     energy_method: str = ""

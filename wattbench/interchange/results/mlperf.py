@@ -94,6 +94,7 @@ def _measurement(summary: Document | None, detail: Document | None) -> Measureme
     return Measurement(
         tool=NAME,
         layout="summary and detail" if summary and detail else "summary" if summary else "detail",
+        files=tuple(document.path.name for document in files),
         tool_version=told.version,
         engine=texts["SUT name"],
         operating_point=point,

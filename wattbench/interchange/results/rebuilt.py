@@ -14,7 +14,7 @@ MAX_ANSWER_TOKENS = 10_000_000
 def spread_s(first_s: float, last_s: float, chunk_count: int) -> FloatArray:
     """Instants of chunks of which only the first and the last are known: even between them.
 
-    TTFT, TPOT and E2E follow exactly; a gap is the mean gap.
+    TTFT, TPOT and E2E follow exactly; a gap is none that was measured (``gaps_spread``).
 
     Args:
         first_s: When the first came [s].

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +26,7 @@ class ImportedRun:
     """A run that another tool carried out.
 
     Attributes:
-        record: The run; equal files give equal ids, so that twice is once.
+        record: The run; equal files give equal ids, so that twice is once, also in one folder.
         measurement: What the files say.
         alignment: ``aligned`` if its times are absolute, so that a power log can be joined.
         events: Start and end of the tool's measured phase.
@@ -69,10 +70,10 @@ def imported_runs(
         environment: Machine and software that imports.
         tag: The user's own mark.
     """
-    content = "".join(sorted(document.sha256 for document in documents))
+    content = "".join(sorted({document.sha256 for document in documents}))
     batch_id = f"import-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     runs = []
-    for index, measurement in enumerate(measurements):
+    for index, measurement in zip(_indices(measurements, documents), measurements, strict=True):
         window_s = measurement.window_s or (0.0, 0.0)
         unix = measurement.clock == "unix"
         alignment: Alignment = "aligned" if unix and measurement.window_s else "unaligned"
@@ -102,6 +103,18 @@ def imported_runs(
         )
         runs.append(run)
     return runs
+
+
+def _indices(measurements: Sequence[Measurement], documents: Sequence[Document]) -> Iterator[int]:
+    """A number for each measurement; copies of one file say the same measurements."""
+    sha256 = {document.path.name: document.sha256 for document in documents}
+    known: dict[tuple[tuple[str, ...], int], int] = {}
+    earlier: Counter[tuple[str, ...]] = Counter()
+    for measurement in measurements:
+        content = tuple(sorted(sha256[name] for name in measurement.files))
+        place = content, earlier[measurement.files]
+        earlier[measurement.files] += 1
+        yield known.setdefault(place, len(known))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,9 +231,14 @@ def _backend(
         "tool_version": measurement.tool_version,
         "layout": measurement.layout,
         "alignment": alignment,
-        "files": [{"name": d.path.name, "sha256": d.sha256} for d in documents],
+        "files": [
+            {"name": d.path.name, "sha256": d.sha256}
+            for d in documents
+            if d.path.name in measurement.files or not measurement.files
+        ],
         "device_count": measurement.device_count,
         "boundary": measurement.boundary,
+        **({"gaps": "spread"} if measurement.gaps_spread else {}),
         "energy_method": measurement.energy_method,
     }
 
