@@ -12,6 +12,8 @@ from command import called
 from wattbench.core.errors import DocumentError, UsageError
 from wattbench.hardware import load_model, load_profile, profile_names, roofline
 from wattbench.hardware.profile import Evidence, Figure
+from wattbench.meters.nameplate import NameplateMeter, NameplateOptions
+from wattbench.plugins import PluginContext
 
 GOLDEN = Path(__file__).parent / "data" / "show_hardware_h200-sxm.txt"
 UNITS = {
@@ -101,6 +103,13 @@ def test_a_machine_is_as_fast_as_it_is_served(
     assert 1 / step.duration_s == pytest.approx(tokens_per_s, rel=0.20)
 
 
+def test_a_model_left_out_of_the_fit_comes_out_as_served() -> None:
+    """DeepSeek V3 on CS-3: 1,350 tokens/s of one user, with weights of 8 bit."""
+    shape = load_model("deepseek-v3").model_copy(update={"compute_precision": "fp16"})
+    step = roofline(load_profile("cerebras-cs3"), shape).step(1, 1000, 1000)
+    assert 1 / step.duration_s == pytest.approx(1350, rel=0.20)
+
+
 @pytest.mark.parametrize("name", ["cerebras-cs3", "groq-lpu", "sambanova-sn40l"])
 def test_concurrency_of_an_sram_machine_is_told(name: str) -> None:
     """Where it is unpublished, as a range from one user up."""
@@ -116,6 +125,16 @@ def test_machines_without_evidence_are_not_emulated() -> None:
         roofline(load_profile("mi300x"), load_model("llama-3.1-8b"))
     with pytest.raises(UsageError, match=r"has no compute\.dense_peak\.fp8"):
         roofline(load_profile("a100-sxm-80"), load_model("deepseek-v3"))
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking"), [("amd-xdna2-npu", "no power:"), ("sambanova-sn40l", "no power.tdp")]
+)
+def test_a_machine_of_unknown_power_has_no_nameplate(name: str, lacking: str) -> None:
+    """Watts that nobody published cannot bound a joule."""
+    context = PluginContext(hardware=load_profile(name), seed=1)
+    with pytest.raises(UsageError, match=f"{name}.* has {lacking}"):
+        NameplateMeter(NameplateOptions(), context)
 
 
 def test_a_profile_is_shown_figure_by_figure() -> None:
