@@ -163,6 +163,7 @@ def test_a_config_is_taken_wherever_a_model_is(tmp_path: Path) -> None:
     [
         ({"num_hidden_layers": None}, "key 'num_hidden_layers' is missing"),
         ({"vocab_size": "many"}, "vocab_size = 'many' must be a whole number"),
+        ({"num_hidden_layers": 10**12}, "num_hidden_layers = 1000000000000 is no model's depth"),
         ({"hidden_size": 0}, "hidden_size = 0 must be a whole number"),
         ({"model_type": "llamma"}, "cannot be counted; did you mean 'llama'?"),
         ({"model_type": "mixtral"}, "key 'num_local_experts' is missing"),

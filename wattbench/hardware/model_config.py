@@ -27,6 +27,7 @@ from wattbench.hardware.model import ModelDescriptor
 from wattbench.hardware.model_precision import precision_fields
 
 CONFIG = "config.json"
+MOST_LAYERS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,8 @@ class _Shape:
         self.known = ARCHITECTURES[self.kind]
         self.hidden = self.need("hidden_size")
         self.layers = self.need("num_hidden_layers")
+        if self.layers > MOST_LAYERS:
+            raise DocumentError(f"{where}: num_hidden_layers = {self.layers} is no model's depth")
         self.heads = self.need("num_attention_heads")
         self.kv_heads = self.get("num_key_value_heads", self.heads)
         self.head_dim = self.get("head_dim", self.hidden // self.heads)
