@@ -25,7 +25,10 @@ _BYTES_PER_TOKEN = 4
 class EmulatedOptions:
     """Options of ``--backend emulated``."""
 
-    model: str = option("llama-3.1-8b", "model descriptor: a shipped name or a YAML file")
+    model: str = option(
+        "llama-3.1-8b",
+        "model: a shipped descriptor, a file of one, or a config.json",
+    )
     max_batch: int = option(256, "most requests in one step")
     prefill_chunk_tokens: int = option(2048, "most tokens computed in one step [tokens]")
     ripple_fraction: float = option(0.0, "power swings by this, as a square wave")

@@ -25,7 +25,12 @@ from wattbench.plugins import PluginSpec, parse_options, parse_spec
 
 @click.command(name="emulate")
 @click.argument("profile", metavar="PROFILE")
-@click.option("--model", default="llama-3.1-8b", show_default=True, help="Model descriptor.")
+@click.option(
+    "--model",
+    default="llama-3.1-8b",
+    show_default=True,
+    help="Model descriptor, or a Hugging Face config.json.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

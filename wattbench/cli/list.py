@@ -11,10 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from wattbench import plugins
+from wattbench.cli.machines import attention
 from wattbench.cli.options import database_option, json_option
 from wattbench.cli.tables import console, fits
 from wattbench.energy.calibration import fit_from_json
-from wattbench.hardware import load_profile, profile_names
+from wattbench.hardware import load_model, load_profile, model_names, profile_names
 from wattbench.hardware.detect import NAME as LOCAL_CPU
 from wattbench.hardware.detect import cpu_title
 from wattbench.plugins import Group, describe_options
@@ -28,7 +29,7 @@ from wattbench.store import (
 )
 from wattbench.workload import load_workload, workload_names
 
-TOPICS = ("runs", "calibrations", "backends", "meters", "workloads", "hardware")
+TOPICS = ("runs", "calibrations", "backends", "meters", "workloads", "hardware", "models")
 
 
 @click.command(name="list")
@@ -42,7 +43,11 @@ TOPICS = ("runs", "calibrations", "backends", "meters", "workloads", "hardware")
 @database_option
 @json_option
 def command(topic: str, selector: str | None, database: str | None, as_json: bool) -> None:
-    """List stored runs or calibrations; the backends, meters, workloads or machines there are."""
+    """List stored runs or calibrations; the backends, meters, workloads, machines or models.
+
+    Of a machine it says how its power under load is known: measured on that device, modelled,
+    nameplate, or assumed. Of a model it gives billions of weights.
+    """
     if topic == "runs":
         rows = _run_rows(selector, database)
     elif topic == "calibrations":
@@ -51,6 +56,8 @@ def command(topic: str, selector: str | None, database: str | None, as_json: boo
         rows = [{"name": n, "about": load_workload(n).about} for n in workload_names()]
     elif topic == "hardware":
         rows = _hardware_rows()
+    elif topic == "models":
+        rows = [_model_row(name) for name in model_names()]
     else:
         rows = _plugin_rows("backends" if topic == "backends" else "meters")
     if as_json:
@@ -114,11 +121,27 @@ def _calibration_row(stored: StoredCalibration) -> dict[str, Any]:
 
 
 def _hardware_rows() -> list[dict[str, Any]]:
-    rows = [{"name": LOCAL_CPU, "title": f"this machine: {cpu_title()}", "class": "cpu"}]
+    here = f"this machine: {cpu_title()}"
+    rows: list[dict[str, Any]] = [
+        {"name": LOCAL_CPU, "title": here, "class": "cpu", "power": "assumed"}
+    ]
     for name in profile_names():
         profile = load_profile(name)
-        rows.append({"name": name, "title": profile.title, "class": profile.device_class})
+        row = {"name": name, "title": profile.title, "class": profile.device_class}
+        rows.append(row | {"power": profile.power_evidence})
     return rows
+
+
+def _model_row(name: str) -> dict[str, Any]:
+    model = load_model(name)
+    return {
+        "name": name,
+        "title": model.title,
+        "parameters_1e9": round(model.parameters / 1e9, 1),
+        "active_1e9": round(model.active_parameters / 1e9, 1),
+        "precision": model.precision,
+        "kind": attention(model),
+    }
 
 
 def _plugin_rows(group: Group) -> list[dict[str, Any]]:

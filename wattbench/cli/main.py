@@ -14,8 +14,8 @@ from wattbench.core.errors import WattbenchError
 COMMANDS = {
     "run": "Measure a workload: joules per token, latency, and how sure both are.",
     "search": "Find the load with the most tokens per joule that meets the service level.",
-    "list": "What there is: stored runs and calibrations, backends, meters, workloads, hardware.",
-    "show": "Conclude again from the raw records of stored runs.",
+    "list": "What there is: runs, calibrations, backends, meters, workloads, hardware, models.",
+    "show": "Conclude again from raw records; print a machine profile or model, figure by figure.",
     "compare": "Is the difference between two stored results real? Gates for CI.",
     "energy": "Joules of a window from a log of power or of an energy counter.",
     "check": "May the numbers of a stored run be trusted? Verdicts and findings from raw samples.",

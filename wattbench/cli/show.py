@@ -1,4 +1,4 @@
-"""``wattbench show``: results of stored runs, concluded again from their raw records."""
+"""``wattbench show``: results of stored runs, concluded again; machine profiles and models."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import click
 
 from wattbench.cli.calibrate import with_calibration
+from wattbench.cli.machines import show_hardware, show_model
 from wattbench.cli.options import (
     calibration_option,
     database_option,
@@ -15,12 +16,14 @@ from wattbench.cli.options import (
 )
 from wattbench.cli.stored import calibration_of, load_runs
 from wattbench.cli.tables import print_points, require_valid
+from wattbench.core.errors import UsageError
 from wattbench.results import PointResult, document, evaluate
 from wattbench.store import database_url, show_url
 
 
 @click.command(name="show")
-@click.argument("selector", metavar="[RUN]", default="latest")
+@click.argument("selector", metavar="[RUN|hardware|model]", default="latest")
+@click.argument("name", metavar="[NAME]", required=False)
 @calibration_option
 @require_valid_option
 @database_option
@@ -28,6 +31,7 @@ from wattbench.store import database_url, show_url
 def command(
     *,
     selector: str,
+    name: str | None,
     calibration: str | None,
     must_be_valid: bool,
     database: str | None,
@@ -37,7 +41,19 @@ def command(
 
     Nothing that was concluded before is trusted: metrics, intervals and verdicts are computed
     from the raw records every time.
+
+    `show hardware NAME` and `show model NAME` print every figure of a machine profile or model
+    descriptor, by its shipped name or path, with how it is known, its source and its date.
     """
+    if selector in ("hardware", "model"):
+        if name is None:
+            topic = "hardware" if selector == "hardware" else "models"
+            raise UsageError(f"show {selector} needs a NAME; `wattbench list {topic}` has them")
+        show = show_hardware if selector == "hardware" else show_model
+        show(name, as_json=as_json)
+        return
+    if name is not None:
+        raise UsageError(f"{name!r} after {selector!r}: one selector; commas stand between runs")
     points, where = load_points(selector, database, calibration)
     if as_json:
         click.echo(json.dumps(document(points, where), allow_nan=False))

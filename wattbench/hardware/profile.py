@@ -6,7 +6,8 @@ absent, never zero; a group without a source does not load.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -84,13 +85,25 @@ class Compute(Document):
 
 
 class Memory(Document):
-    """The memory that holds weights and KV cache."""
+    """The memory that holds weights and KV cache.
+
+    Attributes:
+        level: What kind it is.
+        capacity: All of it.
+        bandwidth: Peak.
+        achieved_fraction: Share of the peak that kernels reach.
+        reserve: What an engine keeps free.
+        on_chip_capacity: SRAM above it: last-level cache, or scratch memory.
+        on_chip_bandwidth: Peak of that.
+    """
 
     level: Literal["HBM", "GDDR", "LPDDR", "DDR", "SRAM"]
     capacity: Bytes | None = None
     bandwidth: BytesPerSecond | None = None
     achieved_fraction: Share | None = None
     reserve: Bytes | None = None
+    on_chip_capacity: Bytes | None = None
+    on_chip_bandwidth: BytesPerSecond | None = None
 
 
 class Link(Document):
@@ -154,13 +167,34 @@ class Power(Document):
 
 
 class Node(Document):
-    """The server that the devices sit in; measured load and provisioned power are apart."""
+    """The server that the devices sit in; measured load and provisioned power are apart.
+
+    Attributes:
+        accelerators: Devices in it.
+        fixed_power: What it draws beside the devices, whatever they do.
+        slope: Watts of the server for each watt of the devices.
+        maximum_power: Most that the whole may draw, as its maker says.
+        average_power: What the whole draws under load, as its maker says.
+        provisioned_power_per_accelerator: A device with its share of host and network, without
+            the facility: for contracts and money, never for joules per token.
+    """
 
     accelerators: Count | None = None
     fixed_power: Watts | None = None
     slope: Share | None = None
     maximum_power: Watts | None = None
+    average_power: Watts | None = None
     provisioned_power_per_accelerator: Watts | None = None
+
+
+class Serving(Document):
+    """What is known of a machine only as it is served.
+
+    Attributes:
+        concurrency: Users that one served model, on all devices that hold it, answers at once.
+    """
+
+    concurrency: Count | None = None
 
 
 class Price(Document):
@@ -194,9 +228,28 @@ class MachineProfile(Document):
     latency: Latency = Latency()
     power: Power | None = None
     node: Node | None = None
+    serving: Serving | None = None
     prices: tuple[Price, ...] = ()
     calibrated_on: str | None = None
     checked_against: str | None = None
+
+    def figures(self) -> Iterator[tuple[str, Figure]]:
+        """Every figure with its dotted place, such as ``power.anchors.memory_bound``."""
+        yield from _figures(self, ())
+
+    @property
+    def power_evidence(self) -> Evidence | None:
+        """How it is known what the machine draws under load, None if nothing is.
+
+        Anchors count before the design power: the weakest of them, since both ends are needed.
+        """
+        if self.power is None:
+            return None
+        known = [anchor.power for anchor in self.power.anchors]
+        if not known and self.power.tdp is not None:
+            known = [self.power.tdp]
+        order = get_args(Evidence)
+        return max((figure.evidence for figure in known), key=order.index, default=None)
 
     def need(self, *path: str) -> float:
         """Value of a figure that a caller cannot do without.
@@ -217,6 +270,22 @@ class MachineProfile(Document):
                 f"file with its source."
             )
         return value.value
+
+
+def _figures(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, Figure]]:
+    if isinstance(value, Figure):
+        yield ".".join(path), value
+    elif isinstance(value, Document):
+        for name in type(value).model_fields:
+            label = () if isinstance(value, PowerAnchor) else (name,)
+            yield from _figures(getattr(value, name), (*path, *label))
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _figures(inner, (*path, key))
+    elif isinstance(value, tuple):
+        for inner in value:
+            name = inner.regime if isinstance(inner, PowerAnchor) else inner.kind
+            yield from _figures(inner, (*path, name))
 
 
 def load_profile(name_or_path: str) -> MachineProfile:

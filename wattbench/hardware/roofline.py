@@ -1,14 +1,18 @@
 """Time and power of one engine step from a roofline: the physics of modelled machines.
 
     t_flops = (2 · N_active · n + 4 · layers · heads · d_head · Σ attended) / (F_peak · η_F · s)
-    t_bytes = (active weights + KV bytes per token · Σ cached) / (B_peak · η_B · s)
+    t_bytes = (weights read + KV bytes per token · Σ cached) / (B_peak · η_B · s)
     t_step  = max(t_flops, t_bytes) + t_overhead + layers · t_layer + hops · t_hop
     P_step  = m · min(TDP, P_floor + (P_mem − P_floor) · t_bytes / t_step
                                    + (P_cmp − P_floor) · t_flops / t_step)
 
+    weights read = weights that every token passes + experts · (1 − (1 − k/E)ⁿ)
+
 with n the tokens computed in the step, *attended* the context that each of them looks at and
-*cached* the keys and values read, once per sequence. P_mem and P_cmp are the powers at the two
-ends of the roofline; while neither memory nor arithmetic works the machine draws P_floor.
+*cached* the keys and values read, once per sequence. Each token chooses k of E experts as if at
+random. Latent attention and windows: see ``ModelDescriptor``. P_mem and P_cmp are the powers at the
+two ends of the roofline; while neither memory nor arithmetic works the machine draws P_floor. A
+machine whose limit nobody published is held to P_cmp.
 
 A model that does not fit one device is cut over m. Cut by tensors, all m work on every layer
 (s = m, two hops per layer); cut as a pipeline, one after the other (s = 1, m − 1 hops). What
@@ -39,7 +43,10 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
-    """A (machine, model) pair reduced to the constants of the equations above, devices summed."""
+    """A (machine, model) pair reduced to the constants of the equations above, devices summed.
+
+    ``weight_bytes`` are those read for one token, of ``expert_bytes`` the ``expert_fraction``.
+    """
 
     device_count: int
     flops_per_token: float
@@ -55,6 +62,8 @@ class Roofline:
     memory_watts: float
     compute_watts: float
     limit_watts: float
+    expert_bytes: float = 0.0
+    expert_fraction: float = 0.0
 
     def step(
         self,
@@ -74,7 +83,10 @@ class Roofline:
         """
         flops = tokens * self.flops_per_token
         flops += attended_tokens * self.attention_flops_per_context_token
-        moved_bytes = self.weight_bytes + cached_tokens * self.kv_bytes_per_token
+        untouched_fraction = (1.0 - self.expert_fraction) ** max(tokens, 1)
+        more_experts_fraction = 1.0 - self.expert_fraction - untouched_fraction
+        moved_bytes = self.weight_bytes + self.expert_bytes * more_experts_fraction
+        moved_bytes += cached_tokens * self.kv_bytes_per_token
         arithmetic_s = flops / self.flops_per_s
         memory_s = moved_bytes / self.bytes_per_s
         duration_s = max(arithmetic_s, memory_s) + self.overhead_s
@@ -106,21 +118,19 @@ def roofline(machine: MachineProfile, model: ModelDescriptor) -> Roofline:
             f"compute_bound); add them with their source, or choose another profile"
         )
     room_bytes = machine.need("memory", "capacity") - machine.need("memory", "reserve")
-    count = devices_needed(machine, model)
+    count = _fewest_devices(machine, model)
     kv_room_bytes = count * room_bytes - model.weight_bytes
     tensor = machine.link is None or machine.link.split == "tensor"
     speed_up = count if tensor else 1
     return Roofline(
         device_count=count,
         flops_per_token=2.0 * model.active_parameters,
-        attention_flops_per_context_token=(
-            4.0 * model.layers * model.attention_heads * model.head_dim
-        ),
+        attention_flops_per_context_token=model.attention_flops_per_context_token,
         weight_bytes=model.active_weight_bytes,
         kv_bytes_per_token=model.kv_bytes_per_token,
         kv_capacity_tokens=int(kv_room_bytes / model.kv_bytes_per_token),
         flops_per_s=speed_up
-        * machine.need("compute", "dense_peak", model.precision)
+        * machine.need("compute", "dense_peak", model.arithmetic)
         * machine.need("compute", "achieved_fraction"),
         bytes_per_s=speed_up
         * machine.need("memory", "bandwidth")
@@ -130,17 +140,37 @@ def roofline(machine: MachineProfile, model: ModelDescriptor) -> Roofline:
         floor_watts=count * machine.need("power", "floor_active"),
         memory_watts=count * memory_watts.value,
         compute_watts=count * compute_watts.value,
-        limit_watts=count * machine.need("power", "tdp"),
+        limit_watts=count * (power.tdp.value if power and power.tdp else compute_watts.value),
+        expert_bytes=model.expert_bytes,
+        expert_fraction=(model.experts_per_token or 0) / (model.experts or 1),
     )
 
 
-def devices_needed(machine: MachineProfile, model: ModelDescriptor) -> int:
-    """Fewest devices that hold the weights and a tenth of that in KV cache.
+def devices_needed(
+    machine: MachineProfile, model: ModelDescriptor, context_tokens: int, sequences: int
+) -> int:
+    """Fewest devices whose memory holds the weights and the KV cache of a load.
 
-    A power of two where layers are cut into tensors.
+    ⌈(weights + sequences · KV of one) / capacity⌉: nothing is kept free, and no rule of how a model
+    may be cut is looked at. A real set-up needs as many or more.
+
+    Args:
+        machine: Profile with a memory capacity.
+        model: Model to hold.
+        context_tokens: Context of every sequence [tokens].
+        sequences: Sequences at once.
 
     Raises:
-        UsageError: If the profile lacks a figure.
+        UsageError: If the profile lacks its capacity.
+    """
+    held_bytes = model.weight_bytes + sequences * model.kv_bytes(context_tokens)
+    return math.ceil(held_bytes / machine.need("memory", "capacity"))
+
+
+def _fewest_devices(machine: MachineProfile, model: ModelDescriptor) -> int:
+    """Devices that hold the weights and a tenth of that in KV cache.
+
+    A power of two where layers are cut into tensors.
     """
     room_bytes = machine.need("memory", "capacity") - machine.need("memory", "reserve")
     count = math.ceil(1.1 * model.weight_bytes / room_bytes)

@@ -46,10 +46,15 @@ class NameplateMeter:
 
     def __init__(self, options: NameplateOptions, context: PluginContext) -> None:
         profile = context.hardware
-        if not isinstance(profile, MachineProfile) or profile.power is None:
+        if not isinstance(profile, MachineProfile):
             raise UsageError(
                 "meter nameplate takes the power of a machine profile: add --hardware NAME "
                 "(`wattbench list hardware` shows them)"
+            )
+        if profile.power is None:
+            raise UsageError(
+                f"hardware profile {profile.name!r} has no power: nobody published it. Add it to a "
+                f"copy of the file with its source, or use another meter"
             )
         idle, limit = profile.power.idle_context, profile.power.tdp
         if limit is None:
