@@ -1,0 +1,1 @@
+"""Token Production Function: forms, fit, transfer, ceilings, levers."""

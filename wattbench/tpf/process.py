@@ -1,0 +1,199 @@
+"""The pooled function: a Gaussian process fitted to every sweep at once.
+
+The parameters maximise the likelihood of the table, drawn weakly to their start. A band is the
+process's own standard deviation times a factor that makes left-out points of the same table fall
+inside nine times out of ten; without enough of them it is that of a normal distribution.
+
+Source: Rasmussen and Williams, *Gaussian Processes for Machine Learning*, equations 2.25, 2.26,
+5.8, 5.9 and 5.12; its form for whole groups is Ginsbourger and Schärer, arXiv 2101.03108.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.optimize import minimize
+
+from wattbench.tpf.arrays import Array, Scalar
+from wattbench.tpf.covariance import (
+    Part,
+    covariance,
+    likeness,
+    parts_for,
+    start_of,
+    terms,
+)
+from wattbench.tpf.table import Table
+
+FIT_ROWS = 500
+"""More rows than these are fitted on whole sweeps drawn from them: time grows with the cube."""
+PULL = 1.0
+"""Weight of a parameter's distance from its start: one standard deviation is a factor of e."""
+NORMAL_90 = 1.6449
+FACTOR_LIMITS = (0.7 * NORMAL_90, 2.5 * NORMAL_90)
+ENOUGH = 20
+"""Left-out points that a factor of a band needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """Logarithms of what a table asks for.
+
+    Attributes:
+        log: Mean of the logarithm, shape (n,).
+        log_sd: Its standard deviation, the noise of one measurement with it, shape (n,).
+    """
+
+    log: Array
+    log_sd: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A fitted process.
+
+    Attributes:
+        table: What it was fitted to.
+        target: Logarithms of the fitted quantity, shape (n,).
+        parts: Terms of its covariance.
+        logs: Logarithms of their parameters, the noise last.
+        inverse: Inverse of the covariance of the table.
+        weights: ``inverse @ (target − level)``.
+        level: Mean of the target.
+    """
+
+    table: Table
+    target: Array
+    parts: tuple[Part, ...]
+    logs: Array
+    inverse: Array
+    weights: Array
+    level: Scalar
+
+    def predict(self, rows: Table) -> Predicted:
+        """The function at some rows, with what is known of each."""
+        across = _matrix(self.parts, rows, self.table, self.logs)
+        each = np.arange(len(rows))
+        own = covariance(self.parts, likeness(self.parts, (rows, rows), each, each), self.logs)
+        left = own - np.einsum("ij,jk,ik->i", across, self.inverse, across)
+        noise = np.exp(2 * self.logs[-1])
+        log_sd = np.sqrt(np.maximum(left, 0.0) + noise)
+        return Predicted(log=self.level + across @ self.weights, log_sd=log_sd)
+
+    def left_out(self, groups: Sequence[np.ndarray]) -> Predicted:
+        """Predict each group of rows from all the others, in closed form."""
+        log, log_sd = np.full(len(self.target), np.nan), np.full(len(self.target), np.nan)
+        for rows in groups:
+            block = np.linalg.inv(self.inverse[np.ix_(rows, rows)])
+            log[rows] = self.target[rows] - block @ self.weights[rows]
+            log_sd[rows] = np.sqrt(np.diag(block))
+        return Predicted(log=log, log_sd=log_sd)
+
+    def factor(self, groups: Sequence[np.ndarray]) -> Scalar:
+        """Half-width of a 90 % band in standard deviations, from rows left out in groups."""
+        found = self.left_out(groups)
+        z = np.abs(found.log - self.target) / found.log_sd
+        z = z[np.isfinite(z)]
+        if len(z) < ENOUGH or len(groups) < 3:
+            return np.float64(NORMAL_90)
+        rank = min(1.0, 0.9 * (1 + 1 / len(z)))
+        return np.float64(np.clip(np.quantile(z, rank), *FACTOR_LIMITS))
+
+
+def fit_process(
+    table: Table, target: Array, *, parts: Sequence[Part] | None = None, seed: int = 0
+) -> Process:
+    """Fit the process to a table.
+
+    Args:
+        table: The rows.
+        target: Logarithm of what is fitted, shape (n,).
+        parts: Terms of the covariance; those that the table can tell apart if None.
+        seed: Of the draw of sweeps that a large table is fitted on.
+    """
+    chosen = tuple(parts if parts is not None else parts_for(table))
+    rows = _rows_to_fit(table, seed)
+    level = np.mean(target)
+    logs = _likeliest(chosen, table.take(rows), target[rows] - level)
+    return _conditioned(table, target, (chosen, logs, level))
+
+
+def on_other_rows(process: Process, table: Table, target: Array) -> Process:
+    """The process with the parameters that it has, knowing other rows instead of its own."""
+    return _conditioned(table, target, (process.parts, process.logs, process.level))
+
+
+def _conditioned(
+    table: Table, target: Array, fitted: tuple[tuple[Part, ...], Array, Scalar]
+) -> Process:
+    parts, logs, level = fitted
+    full = _matrix(parts, table, table, logs)
+    full[np.diag_indices(len(table))] += np.exp(2 * logs[-1])
+    inverse = cho_solve(cho_factor(full, lower=True), np.eye(len(table)))
+    return Process(
+        table=table,
+        target=target,
+        parts=parts,
+        logs=logs,
+        inverse=inverse,
+        weights=inverse @ (target - level),
+        level=level,
+    )
+
+
+def _rows_to_fit(table: Table, seed: int) -> np.ndarray:
+    groups = list(table.groups().values())
+    if len(table) <= FIT_ROWS:
+        return np.arange(len(table))
+    chosen: list[int] = []
+    for place in np.random.default_rng(seed).permutation(len(groups)):
+        chosen += [int(row) for row in groups[place]]
+        if len(chosen) >= FIT_ROWS:
+            break
+    return np.array(sorted(chosen))
+
+
+def _matrix(parts: Sequence[Part], rows: Table, others: Table, logs: Array) -> Array:
+    first, second = (grid.ravel() for grid in np.indices((len(rows), len(others))))
+    like = likeness(parts, (rows, others), first, second)
+    return covariance(parts, like, logs).reshape(len(rows), len(others))
+
+
+def _likeliest(parts: Sequence[Part], table: Table, target: Array) -> Array:
+    """Logarithms of the parameters; every pair of rows is looked at once."""
+    size = len(target)
+    pairs = np.triu_indices(size)
+    like = likeness(parts, (table, table), *pairs)
+    start = start_of(parts)
+
+    def cost(logs: Array) -> tuple[float, Array]:
+        full = np.zeros((size, size))
+        full[pairs] = covariance(parts, like, logs)
+        noise = np.exp(2 * logs[-1])
+        full[np.diag_indices(size)] += noise
+        try:
+            factor = cho_factor(full, lower=False, check_finite=False)
+        except LinAlgError:
+            return 1e10, np.zeros_like(logs)
+        inverse = cho_solve(factor, np.eye(size), check_finite=False)
+        weights = inverse @ target
+        value = target @ weights / 2 + np.log(np.diag(factor[0])).sum()
+        outer = inverse - np.outer(weights, weights)
+        # A pair off the diagonal stands for two entries: twice the half of equation 5.9.
+        halves = outer[pairs] * np.where(pairs[0] == pairs[1], 0.5, 1.0)
+        slope = [
+            float(halves[where] @ each)
+            for where, (_, along) in zip(like.where, terms(parts, like, logs), strict=True)
+            for each in along
+        ]
+        pull = PULL * (logs - start)
+        gradient = np.array([*slope, noise * np.trace(outer)]) + pull
+        return float(value + pull @ (logs - start) / 2), gradient
+
+    bounds = [(value - 4, value + 3) for value in start]
+    options = {"maxiter": 60, "ftol": 1e-7}
+    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return np.asarray(found.x)

@@ -1,0 +1,180 @@
+"""Operating points of many sweeps: what the function is fitted to.
+
+One row is one operating point. A group is a sweep: rows that differ in concurrency alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from wattbench.core.energy import FloatArray
+from wattbench.core.errors import DocumentError, UsageError, did_you_mean
+from wattbench.tpf.arrays import Array
+
+NUMBERS = ("machine_count", "active_params_billions", "total_params_billions")
+"""Descriptors that are numbers: neighbours in them are alike."""
+WORDS = ("machine", "model", "precision", "parallelism", "engine", "task")
+"""Descriptors that are names."""
+CONCURRENCY = "concurrency"
+ENERGY = "energy_per_output_token_joules"
+RATE = "output_tokens_per_s"
+POWER = "mean_power_watts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Operating points, column by column, all of one length.
+
+    Attributes:
+        by: Columns that together name a sweep.
+        words: Text of each descriptor and group column, empty where it is unknown.
+        numbers: Each numeric descriptor, NaN where it is unknown.
+        concurrency_count: Requests in flight.
+        energy_per_output_token_joules: Of the boundary that the whole table shares; NaN in a
+            table of points to predict.
+        output_tokens_per_s: Of the whole machine or fleet of the row; NaN where unknown.
+        mean_power_watts: As the energy; NaN where unknown.
+    """
+
+    by: tuple[str, ...]
+    words: Mapping[str, tuple[str, ...]]
+    numbers: Mapping[str, Array] = field(default_factory=dict)
+    concurrency_count: FloatArray
+    energy_per_output_token_joules: FloatArray
+    output_tokens_per_s: FloatArray
+    mean_power_watts: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.concurrency_count)
+
+    def keys(self, columns: Sequence[str]) -> list[tuple[str, ...]]:
+        """What each row has in some columns; numbers as they would be written."""
+        return list(zip(*(self._text(column) for column in columns), strict=True))
+
+    def groups(self) -> dict[tuple[str, ...], np.ndarray]:
+        """Row numbers of each sweep, by concurrency, in the order of first appearance."""
+        return self.rows_by(self.by)
+
+    def rows_by(self, columns: Sequence[str]) -> dict[tuple[str, ...], np.ndarray]:
+        """Row numbers of each combination of some columns, by concurrency."""
+        found: dict[tuple[str, ...], list[int]] = {}
+        for row, key in enumerate(self.keys(columns)):
+            found.setdefault(key, []).append(row)
+        order = self.concurrency_count
+        return {key: np.array(sorted(rows, key=lambda r: order[r])) for key, rows in found.items()}
+
+    def take(self, rows: np.ndarray) -> Table:
+        """Some of the rows, in that order."""
+        return replace(
+            self,
+            words={name: tuple(column[r] for r in rows) for name, column in self.words.items()},
+            numbers={name: column[rows] for name, column in self.numbers.items()},
+            concurrency_count=self.concurrency_count[rows],
+            energy_per_output_token_joules=self.energy_per_output_token_joules[rows],
+            output_tokens_per_s=self.output_tokens_per_s[rows],
+            mean_power_watts=self.mean_power_watts[rows],
+        )
+
+    def _text(self, column: str) -> tuple[str, ...]:
+        if column in self.words:
+            return self.words[column]
+        if column in self.numbers:
+            return tuple(f"{value:g}" for value in self.numbers[column])
+        known = [*self.words, *self.numbers]
+        raise UsageError(
+            f"there is no column {column!r}{did_you_mean(column, known)}; there are "
+            f"{', '.join(known)}"
+        )
+
+
+def read_table(path: Path, by: Sequence[str]) -> Table:
+    """Read a CSV file of operating points.
+
+    Args:
+        path: A CSV file with a header: the columns of ``by``, ``concurrency`` and
+            ``energy_per_output_token_joules``; ``output_tokens_per_s``, ``mean_power_watts`` and
+            the descriptors of `WORDS` and `NUMBERS` where they are known. Other columns are left.
+        by: Columns that together name a sweep.
+
+    Raises:
+        DocumentError: If the file cannot be read, or a value is wrong: file, line, column, value.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = list(reader.fieldnames or ())
+            _check_header(path, header, by)
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DocumentError(f"{path}: cannot be read as CSV: {error}") from None
+    if not rows:
+        raise DocumentError(f"{path}: has a header and no rows")
+    return table_of(_checked(path, rows, header), by)
+
+
+def table_of(rows: Iterable[Mapping[str, str | float]], by: Sequence[str]) -> Table:
+    """A table of rows that are right already: `ENERGY`, `RATE`, `POWER` and numbers as floats."""
+    rows = list(rows)
+    present = {name for row in rows for name in row}
+    words = dict.fromkeys(
+        [name for name in (*by, *WORDS) if name in present and name not in NUMBERS]
+    )
+
+    def numeric(name: str) -> FloatArray:
+        return np.array([float(row.get(name, math.nan)) for row in rows])
+
+    return Table(
+        by=tuple(by),
+        words={name: tuple(str(row.get(name, "")) for row in rows) for name in words},
+        numbers={name: numeric(name) for name in NUMBERS if name in present},
+        concurrency_count=numeric(CONCURRENCY),
+        energy_per_output_token_joules=numeric(ENERGY),
+        output_tokens_per_s=numeric(RATE),
+        mean_power_watts=numeric(POWER),
+    )
+
+
+def _check_header(path: Path, header: Sequence[str], by: Sequence[str]) -> None:
+    for column in (*by, CONCURRENCY, ENERGY):
+        if column not in header:
+            hint = "; --by COLS names the columns of a sweep" if column in by else ""
+            raise DocumentError(
+                f"{path}: line 1: there is no column {column!r}{did_you_mean(column, header)}{hint}"
+            )
+
+
+def _checked(
+    path: Path, rows: Sequence[tuple[int, Mapping[str | None, str]]], header: Sequence[str]
+) -> Iterator[dict[str, str | float]]:
+    positive = [n for n in (CONCURRENCY, ENERGY, RATE, POWER, *NUMBERS) if n in header]
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise DocumentError(f"{path}: line {line}: has not {len(header)} cells as the header")
+        read: dict[str, str | float] = {
+            name: text.strip() for name, text in row.items() if name is not None
+        }
+        for name in positive:
+            must = name in (CONCURRENCY, ENERGY)
+            read[name] = _positive(f"{path}: line {line}: {name}", str(read[name]), must=must)
+        yield read
+
+
+def _positive(place: str, text: str, *, must: bool) -> float:
+    if not text and not must:
+        return math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise DocumentError(
+            f"{place} is {text!r}; it must be a number above 0"
+            f"{', and a row without it must be left out' if must else ', or empty if unknown'}"
+        )
+    return value
