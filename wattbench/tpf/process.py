@@ -83,6 +83,18 @@ class Process:
         log_sd = np.sqrt(np.maximum(left, 0.0) + noise)
         return Predicted(log=self.level + across @ self.weights, log_sd=log_sd)
 
+    def explained(self) -> list[dict[str, float | str]]:
+        """Each part's name, its standard deviation in logarithms, and its length scale."""
+        found: list[dict[str, float | str]] = []
+        place = 0
+        for part in self.parts:
+            values = np.exp(self.logs[place : place + len(part.start)])
+            names = ("log_sd", "length")[: len(values)]
+            numbers = dict(zip(names, (float(value) for value in values), strict=True))
+            found.append({"name": part.name, "kind": part.kind, **numbers})
+            place += len(part.start)
+        return [*found, {"name": "noise", "kind": "level", "log_sd": float(np.exp(self.logs[-1]))}]
+
     def left_out(self, groups: Sequence[np.ndarray]) -> Predicted:
         """Predict each group of rows from all the others, in closed form."""
         log, log_sd = np.full(len(self.target), np.nan), np.full(len(self.target), np.nan)

@@ -17,7 +17,7 @@ from wattbench.tpf.arrays import Array
 from wattbench.tpf.process import fit_process, on_other_rows
 from wattbench.tpf.table import Table
 
-FOLDS = 8
+FOLDS = 12
 INTERIOR_POINTS = 5
 """Points of a sweep whose interior is scored when single points are left out."""
 CELL = ("machine", "machine_count", "model", "precision")
