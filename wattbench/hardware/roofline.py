@@ -83,12 +83,8 @@ class Roofline:
         """
         flops = tokens * self.flops_per_token
         flops += attended_tokens * self.attention_flops_per_context_token
-        untouched_fraction = (1.0 - self.expert_fraction) ** max(tokens, 1)
-        more_experts_fraction = 1.0 - self.expert_fraction - untouched_fraction
-        moved_bytes = self.weight_bytes + self.expert_bytes * more_experts_fraction
-        moved_bytes += cached_tokens * self.kv_bytes_per_token
         arithmetic_s = flops / self.flops_per_s
-        memory_s = moved_bytes / self.bytes_per_s
+        memory_s = self.moved_bytes(tokens, cached_tokens) / self.bytes_per_s
         duration_s = max(arithmetic_s, memory_s) + self.overhead_s
         power_watts = (
             self.floor_watts
@@ -101,6 +97,13 @@ class Roofline:
             duration_s *= (power_watts - self.floor_watts) / room_watts
             power_watts = self.floor_watts + room_watts
         return StepCost(duration_s=duration_s, power_watts=power_watts)
+
+    def moved_bytes(self, tokens: int, cached_tokens: int) -> float:
+        """Weights and KV cache that a step reads [B]; arguments as of `step`."""
+        untouched_fraction = (1.0 - self.expert_fraction) ** max(tokens, 1)
+        more_experts_fraction = 1.0 - self.expert_fraction - untouched_fraction
+        weights = self.weight_bytes + self.expert_bytes * more_experts_fraction
+        return weights + cached_tokens * self.kv_bytes_per_token
 
 
 def roofline(machine: MachineProfile, model: ModelDescriptor) -> Roofline:

@@ -19,9 +19,10 @@ import numpy as np
 from wattbench.core.errors import UsageError
 from wattbench.tpf.arrays import Array
 
-Kind = Literal["measured", "modelled", "nameplate", "assumed"]
-ORDER: tuple[Kind, ...] = ("measured", "modelled", "nameplate", "assumed")
-"""Best to worst; a result has the worst kind of what it came from."""
+Kind = Literal["given", "measured", "modelled", "nameplate", "assumed"]
+ORDER: tuple[Kind, ...] = ("given", "measured", "modelled", "nameplate", "assumed")
+"""Best to worst; a result has the worst kind of what it came from. ``given`` is what users say of
+their own site."""
 Z90 = 1.6449
 DRAWS = 4096
 FRACTION = 0.9

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from wattbench.core.energy import Boundary
 from wattbench.core.errors import UsageError
-from wattbench.hardware import MachineProfile, ModelDescriptor, roofline
+from wattbench.hardware import MachineProfile, ModelDescriptor, Roofline, roofline
 from wattbench.hardware.profile import Figure, Power, PowerAnchor
 from wattbench.tpf.bands import Band, Kind
 
@@ -77,7 +77,7 @@ def modelled_points(
     bare = roofline(with_power(machine), model)
     power = machine.power
     context_tokens = input_tokens + output_tokens // 2
-    room = int(bare.kv_capacity_tokens / (input_tokens + output_tokens))
+    room = users_held(bare, input_tokens + output_tokens)
     held = [users for users in concurrency if users <= room]
     if not held:
         raise UsageError(
@@ -100,6 +100,16 @@ def modelled_points(
             )
         )
     return points
+
+
+def users_held(bare: Roofline, tokens: int) -> int:
+    """Users whose whole context fits beside the weights of one replica."""
+    return int(bare.kv_capacity_tokens / tokens)
+
+
+def octaves_to(most: int) -> list[int]:
+    """1, 2, 4 … and the most, as concurrencies to look at."""
+    return [*(1 << power for power in range(most.bit_length()) if 1 << power < most), most]
 
 
 def served_rate_fraction(users: int) -> Band:
