@@ -266,8 +266,9 @@ class MachineProfile(Document):
         if not isinstance(value, Figure):
             raise UsageError(
                 f"hardware profile {self.name!r} has no {'.'.join(path)}; nobody published it, or "
-                f"it is not filled in. Choose a profile that has it, or add it to a copy of the "
-                f"file with its source."
+                f"it is not filled in. Choose a profile that has it, take it from another machine "
+                f"(--like NAME, where a command has that), or add it to a copy of the file with its "
+                f"source."
             )
         return value.value
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import least_squares, nnls
+from scipy.special import expit
 
 from wattbench.tpf.arrays import Array
 from wattbench.tpf.process import Process
@@ -77,7 +78,7 @@ def _named(logs: Array) -> dict[str, float]:
 
 
 def _logistic_joules(p: dict[str, float], b: Array) -> Array:
-    rise = 1 / (1 + np.exp(-(np.log2(b) - p["x0"])))
+    rise = expit(np.log2(b) - p["x0"])
     return np.asarray(p["idle_joules"] * (1 + (p["power_ratio"] - 1) * rise) * (1 + p["h"] * b) / b)
 
 

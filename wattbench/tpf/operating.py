@@ -204,7 +204,8 @@ def filled_like(
     for group, name in BLANKS:
         mine, theirs = getattr(machine, group), getattr(like, group)
         figure = getattr(theirs, name, None)
-        if figure is None or getattr(mine, name, None) is not None:
+        memoryless = group == "memory" and mine is None
+        if figure is None or getattr(mine, name, None) is not None or memoryless:
             continue
         if (group, name) == ("memory", "reserve"):
             share = machine.need("memory", "capacity") / like.need("memory", "capacity")

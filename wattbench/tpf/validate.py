@@ -79,7 +79,9 @@ class Pairs:
 Told = Callable[[str], None]
 
 
-def leave_one_out(table: Table, told: Told = lambda _: None, seed: int = 0) -> Validation:
+def leave_one_out(
+    table: Table, told: Told = lambda _: None, seed: int = 0, folds: int = FOLDS
+) -> Validation:
     """Predict each interior point of the sweeps of `INTERIOR_POINTS` or more from all the others.
 
     Raises:
@@ -92,11 +94,15 @@ def leave_one_out(table: Table, told: Told = lambda _: None, seed: int = 0) -> V
             f"now {', '.join(table.by)}"
         )
     units = [np.array([row]) for row in np.concatenate(interior)]
-    return _left_out(table, units, told, seed)
+    return _left_out(table, units, told, seed, folds)
 
 
 def leave_group_out(
-    table: Table, columns: Sequence[str], told: Told = lambda _: None, seed: int = 0
+    table: Table,
+    columns: Sequence[str],
+    told: Told = lambda _: None,
+    seed: int = 0,
+    folds: int = FOLDS,
 ) -> Validation:
     """Predict all points of each combination of some columns from all the others.
 
@@ -106,14 +112,16 @@ def leave_group_out(
     units = list(table.rows_by(columns).values())
     if len(units) < 2:
         raise UsageError(f"there is only one {', '.join(columns)}: nothing is left to predict from")
-    return _left_out(table, units, told, seed)
+    return _left_out(table, units, told, seed, folds)
 
 
-def _left_out(table: Table, units: list[np.ndarray], told: Told, seed: int) -> Validation:
+def _left_out(
+    table: Table, units: list[np.ndarray], told: Told, seed: int, count: int
+) -> Validation:
     target = np.log(table.energy_per_output_token_joules)
     log, half = np.full(len(table), np.nan), np.full(len(table), np.nan)
     order = np.random.default_rng(seed).permutation(len(units))
-    folds = [part for part in np.array_split(order, FOLDS) if len(part)]
+    folds = [part for part in np.array_split(order, count) if len(part)]
     for number, fold in enumerate(folds, 1):
         told(f"{number} of {len(folds)} folds")
         left = [units[place] for place in fold]
