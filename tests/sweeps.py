@@ -17,7 +17,7 @@ USERS = (1, 4, 16, 32, 64, 128, 256)
 
 def joules(machine: float, size: float, users: float) -> float:
     """A + b/B, each growing with the model, on a machine that takes so much of it."""
-    return machine * size**0.9 * (0.006 + 0.5 / users)
+    return float(machine * size**0.9 * (0.006 + 0.5 / users))
 
 
 def rows(noise: float = 0.02, seed: int = 3) -> list[dict[str, str | float]]:

@@ -28,8 +28,9 @@ FITTED = fit(TABLE)
 
 def point(**columns: str | float) -> Any:
     """A table of one point to predict."""
-    size = {"active_params_billions": sweeps.SIZES.get(str(columns["model"]), 7.0)}
-    return table_of([{"task": "chat", "machine_count": 1.0} | size | columns], sweeps.BY)
+    size = sweeps.SIZES.get(str(columns["model"]), 7.0)
+    row: dict[str, str | float] = {"task": "chat", "machine_count": 1.0, **columns}
+    return table_of([row | {"active_params_billions": size}], sweeps.BY)
 
 
 def test_left_out_points_are_near_and_in_their_bands() -> None:

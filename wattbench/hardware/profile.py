@@ -267,8 +267,8 @@ class MachineProfile(Document):
             raise UsageError(
                 f"hardware profile {self.name!r} has no {'.'.join(path)}; nobody published it, or "
                 f"it is not filled in. Choose a profile that has it, take it from another machine "
-                f"(--like NAME, where a command has that), or add it to a copy of the file with its "
-                f"source."
+                f"(--like NAME, where a command has that), or add it to a copy of the file with "
+                f"its source."
             )
         return value.value
 
