@@ -176,7 +176,7 @@ def test_the_fit_of_wilkins() -> None:
 @pytest.mark.parametrize(("active", "served"), [(5.1, 2059), (32, 1201), (37, 1350)])
 def test_the_wafers_interactivity(active: float, served: float) -> None:
     """tokenomics.info: within its ± 20 % of what is served."""
-    found = wafer_interactivity_tokens_per_s_per_user(active)
+    found = wafer_interactivity_tokens_per_s_per_user(active * 1e9)
     assert found == pytest.approx(served, rel=0.2)
 
 

@@ -36,9 +36,11 @@ class LogisticPower:
     step_s: float
     step_per_user_s: float
 
-    def power_watts(self, users: float) -> float:
+    def power_watts(self, users_count: float) -> float:
         """Power at a batch."""
-        rise = 1 / (1 + math.exp(-self.slope_ratio * (math.log2(users) - self.midpoint_ratio)))
+        rise = 1 / (
+            1 + math.exp(-self.slope_ratio * (math.log2(users_count) - self.midpoint_ratio))
+        )
         return self.idle_watts + (self.nominal_watts - self.idle_watts) * rise
 
     def tokens_per_joule(self, window_tokens: float, kv_tokens: float = 65_536 * 16) -> float:
@@ -121,9 +123,9 @@ LLAMA_2_7B_A100 = WilkinsEnergy(
 )
 
 
-def wafer_interactivity_tokens_per_s_per_user(active_params_billions: float) -> float:
-    """Tokens per second that one user of a wafer-scale machine sees: 3322 / N^0.294, ± 20 %.
+def wafer_interactivity_tokens_per_s_per_user(active_parameters_count: float) -> float:
+    """Tokens per second that one user of a wafer-scale machine sees: 3322 / N^0.294, ± 20 %, N in 10⁹.
 
     Source: tokenomics.info, from served models; gpt-oss-120B (5.1) 2,059, GLM-4.7 (32) 1,201.
     """
-    return float(3322.0 / active_params_billions**0.294)
+    return float(3322.0 / (active_parameters_count / 1e9) ** 0.294)
