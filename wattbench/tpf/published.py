@@ -124,7 +124,7 @@ LLAMA_2_7B_A100 = WilkinsEnergy(
 
 
 def wafer_interactivity_tokens_per_s_per_user(active_parameters_count: float) -> float:
-    """Tokens per second that one user of a wafer-scale machine sees: 3322 / N^0.294, ± 20 %, N in 10⁹.
+    """Tokens per second for one user of a wafer: 3322 / N^0.294 ± 20 %, with N in 10⁹.
 
     Source: tokenomics.info, from served models; gpt-oss-120B (5.1) 2,059, GLM-4.7 (32) 1,201.
     """
