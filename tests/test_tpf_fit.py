@@ -83,7 +83,7 @@ def test_leaving_out_in_closed_form_is_leaving_out() -> None:
     process = fit_process(TABLE, np.log(TABLE.energy_per_output_token_joules))
     rows = TABLE.groups()[("old", "m8", "chat")][1:3]
     rest = np.setdiff1d(np.arange(len(TABLE)), rows)
-    without = on_other_rows(process, TABLE.take(rest), process.target[rest])
+    without = on_other_rows(process, TABLE.take(rest), process.target[rest], process.trust[rest])
     expected = without.predict(TABLE.take(rows))
     found = process.left_out([rows])
     assert found.log[rows] == pytest.approx(expected.log, rel=1e-6)
@@ -105,6 +105,20 @@ def test_three_points_give_a_usable_curve() -> None:
     assert band.value == pytest.approx(full.energy_per_output_token_joules.value, rel=0.06)
     narrow = full.energy_per_output_token_joules
     assert band.high / band.low > 0.98 * narrow.high / narrow.low
+
+
+def test_one_wrong_row_does_not_bend_its_neighbours() -> None:
+    """A row that is half as much again as it was counts for little."""
+    row = int(SMALL.groups()[("old", "m7", "chat")][3])
+    wrong = SMALL.energy_per_output_token_joules.copy()
+    wrong[row] *= 1.5
+    neighbour = SMALL.take(np.array([row - 1, row + 1]))
+    before = fit(SMALL).predict(neighbour)
+    bent = fit(replace(SMALL, energy_per_output_token_joules=wrong))
+    assert bent.energy.trust[row] < 0.2
+    for old, new in zip(before, bent.predict(neighbour), strict=True):
+        value = old.energy_per_output_token_joules.value
+        assert new.energy_per_output_token_joules.value == pytest.approx(value, rel=0.05)
 
 
 def test_a_curve_may_turn_up() -> None:

@@ -65,7 +65,7 @@ def parts_for(table: Table) -> tuple[Part, ...]:
     ]
     seen = {_partition(table, ()), _partition(table, table.by)}
     words = [name for name in table.words if name in WORDS or name in table.by]
-    software = tuple(name for name in words if name not in ("machine", "parallelism"))
+    software = tuple(name for name in WORDS if name in words and name not in _HARDWARE)
     for columns in [*((name,) for name in words), ("machine", "model"), software]:
         known = bool(columns) and set(columns) <= set(table.words)
         partition = _partition(table, columns) if known else ()
@@ -87,6 +87,7 @@ _WORD_STARTS: Mapping[tuple[str, ...], Array] = {
     ("model",): np.array([0.4, 6.0]),
     ("task",): np.array([0.2, 6.0]),
 }
+_HARDWARE = ("machine", "parallelism")
 _NUMBER_START = np.array([1.5, 5.0])
 """Nearly linear in the logarithm of the number over a factor of 100."""
 

@@ -5,7 +5,8 @@ process's own standard deviation times a factor that makes left-out points of th
 inside nine times out of ten; without enough of them it is that of a normal distribution.
 
 Source: Rasmussen and Williams, *Gaussian Processes for Machine Learning*, equations 2.25, 2.26,
-5.8, 5.9 and 5.12; its form for whole groups is Ginsbourger and Schärer, arXiv 2101.03108.
+5.8, 5.9 and 5.12; its form for whole groups is Ginsbourger and Schärer, arXiv 2101.03108. Rows far
+from all others count less: noise of a Student t distribution (Lange et al., JASA 84, 1989).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from wattbench.tpf.arrays import Array, Scalar
 from wattbench.tpf.covariance import (
@@ -30,10 +32,16 @@ from wattbench.tpf.table import Table
 
 FIT_ROWS = 500
 """More rows than these are fitted on whole sweeps drawn from them: time grows with the cube."""
+DEGREES = 6.0
+"""Of freedom of the noise: now and then a row is far off, and must not bend its neighbours."""
+ROUNDS = 2
+BLOCK_ROWS = 200
 PULL = 1.0
 """Weight of a parameter's distance from its start: one standard deviation is a factor of e."""
 NORMAL_90 = 1.6449
 FACTOR_LIMITS = (0.7 * NORMAL_90, 2.5 * NORMAL_90)
+SEEN_QUANTILE = 0.91
+"""Of distances whose parameters were fitted to the same rows; 0.90 of rows that nobody saw."""
 ENOUGH = 20
 """Left-out points that a factor of a band needs."""
 
@@ -63,6 +71,8 @@ class Process:
         inverse: Inverse of the covariance of the table.
         weights: ``inverse @ (target − level)``.
         level: Mean of the target.
+        trust: How much each row counts against the noise of a common one; less for one that is far
+            from what all others say.
     """
 
     table: Table
@@ -72,6 +82,7 @@ class Process:
     inverse: Array
     weights: Array
     level: Scalar
+    trust: Array
 
     def predict(self, rows: Table) -> Predicted:
         """The function at some rows, with what is known of each."""
@@ -101,7 +112,9 @@ class Process:
         for rows in groups:
             block = np.linalg.inv(self.inverse[np.ix_(rows, rows)])
             log[rows] = self.target[rows] - block @ self.weights[rows]
-            log_sd[rows] = np.sqrt(np.diag(block))
+            # What is left out is as noisy as any, whatever its own distance said of it.
+            own = np.exp(2 * self.logs[-1]) * (1 - 1 / self.trust[rows])
+            log_sd[rows] = np.sqrt(np.diag(block) + own)
         return Predicted(log=log, log_sd=log_sd)
 
     def factor(self, groups: Sequence[np.ndarray]) -> Scalar:
@@ -111,7 +124,7 @@ class Process:
         z = z[np.isfinite(z)]
         if len(z) < ENOUGH or len(groups) < 3:
             return np.float64(NORMAL_90)
-        rank = min(1.0, 0.9 * (1 + 1 / len(z)))
+        rank = min(1.0, SEEN_QUANTILE * (1 + 1 / len(z)))
         return np.float64(np.clip(np.quantile(z, rank), *FACTOR_LIMITS))
 
 
@@ -129,21 +142,36 @@ def fit_process(
     chosen = tuple(parts if parts is not None else parts_for(table))
     rows = _rows_to_fit(table, seed)
     level = np.mean(target)
-    logs = _likeliest(chosen, table.take(rows), target[rows] - level)
-    return _conditioned(table, target, (chosen, logs, level))
+    some, trust = table.take(rows), np.ones(len(rows))
+    logs = start_of(chosen)
+    for _ in range(ROUNDS):
+        logs = _likeliest(chosen, some, target[rows] - level, trust, logs)
+        trust = _trusted(_conditioned(some, target[rows], (chosen, logs, level), trust))
+    whole = np.ones(len(table))
+    whole[rows] = trust
+    return _conditioned(table, target, (chosen, logs, level), whole)
 
 
-def on_other_rows(process: Process, table: Table, target: Array) -> Process:
+def on_other_rows(process: Process, table: Table, target: Array, trust: Array) -> Process:
     """The process with the parameters that it has, knowing other rows instead of its own."""
-    return _conditioned(table, target, (process.parts, process.logs, process.level))
+    return _conditioned(table, target, (process.parts, process.logs, process.level), trust)
+
+
+def _trusted(process: Process) -> Array:
+    """Weights of a Student t distribution of `DEGREES`, from each row's distance to the curve."""
+    variance = np.exp(2 * process.logs[-1]) / process.trust
+    off = variance * process.weights
+    left = variance - variance**2 * np.diag(process.inverse)
+    squares = (off**2 + np.maximum(left, 0.0)) / np.exp(2 * process.logs[-1])
+    return np.asarray((DEGREES + 1) / (DEGREES + squares))
 
 
 def _conditioned(
-    table: Table, target: Array, fitted: tuple[tuple[Part, ...], Array, Scalar]
+    table: Table, target: Array, fitted: tuple[tuple[Part, ...], Array, Scalar], trust: Array
 ) -> Process:
     parts, logs, level = fitted
     full = _matrix(parts, table, table, logs)
-    full[np.diag_indices(len(table))] += np.exp(2 * logs[-1])
+    full[np.diag_indices(len(table))] += np.exp(2 * logs[-1]) / trust
     inverse = cho_solve(cho_factor(full, lower=True), np.eye(len(table)))
     return Process(
         table=table,
@@ -153,6 +181,7 @@ def _conditioned(
         inverse=inverse,
         weights=inverse @ (target - level),
         level=level,
+        trust=trust,
     )
 
 
@@ -169,12 +198,19 @@ def _rows_to_fit(table: Table, seed: int) -> np.ndarray:
 
 
 def _matrix(parts: Sequence[Part], rows: Table, others: Table, logs: Array) -> Array:
-    first, second = (grid.ravel() for grid in np.indices((len(rows), len(others))))
-    like = likeness(parts, (rows, others), first, second)
-    return covariance(parts, like, logs).reshape(len(rows), len(others))
+    """Covariance of every row with every other, a block of rows at a time: pairs take memory."""
+    blocks = []
+    for begin in range(0, len(rows), BLOCK_ROWS):
+        some = rows.take(np.arange(begin, min(begin + BLOCK_ROWS, len(rows))))
+        first, second = (grid.ravel() for grid in np.indices((len(some), len(others))))
+        like = likeness(parts, (some, others), first, second)
+        blocks.append(covariance(parts, like, logs).reshape(len(some), len(others)))
+    return np.concatenate(blocks)
 
 
-def _likeliest(parts: Sequence[Part], table: Table, target: Array) -> Array:
+def _likeliest(
+    parts: Sequence[Part], table: Table, target: Array, trust: Array, begin: Array
+) -> Array:
     """Logarithms of the parameters; every pair of rows is looked at once."""
     size = len(target)
     pairs = np.triu_indices(size)
@@ -185,7 +221,7 @@ def _likeliest(parts: Sequence[Part], table: Table, target: Array) -> Array:
         full = np.zeros((size, size))
         full[pairs] = covariance(parts, like, logs)
         noise = np.exp(2 * logs[-1])
-        full[np.diag_indices(size)] += noise
+        full[np.diag_indices(size)] += noise / trust
         try:
             factor = cho_factor(full, lower=False, check_finite=False)
         except LinAlgError:
@@ -202,10 +238,12 @@ def _likeliest(parts: Sequence[Part], table: Table, target: Array) -> Array:
             for each in along
         ]
         pull = PULL * (logs - start)
-        gradient = np.array([*slope, noise * np.trace(outer)]) + pull
+        gradient = np.array([*slope, noise * (np.diag(outer) / trust).sum()]) + pull
         return float(value + pull @ (logs - start) / 2), gradient
 
     bounds = [(value - 4, value + 3) for value in start]
     options = {"maxiter": 60, "ftol": 1e-7}
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    # Matrices of a few hundred rows: threads wait for each other longer than they work.
+    with threadpool_limits(limits=1):
+        found = minimize(cost, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.asarray(found.x)

@@ -134,7 +134,9 @@ def _left_out(
             if place not in set(fold)
         ]
         factor = process.factor(others)
-        found = on_other_rows(process, table, target).left_out(left)
+        trust = np.ones(len(table))
+        trust[seen] = process.trust
+        found = on_other_rows(process, table, target, trust).left_out(left)
         for rows in left:
             log[rows], half[rows] = found.log[rows], factor * found.log_sd[rows]
     rows = np.flatnonzero(np.isfinite(log))
