@@ -103,7 +103,7 @@ def _row(point: PointResult) -> dict[str, str | float]:
         "engine": record.engine.engine,
         "task": str(record.workload.get("name") or ""),
         CONCURRENCY: _concurrency(point),
-        **_sizes(record.engine.model),
+        **sizes_of(record.engine.model),
     }
     for name in (ENERGY, RATE, POWER):
         row[name] = _value(metrics[name])
@@ -131,7 +131,7 @@ def _concurrency(point: PointResult) -> float:
     return rate * sum(times_s) / len(times_s)
 
 
-def _sizes(model: str) -> dict[str, float]:
+def sizes_of(model: str) -> dict[str, float]:
     """Parameters of a model that a descriptor of its name tells."""
     name = model.rpartition("/")[2].lower()
     if name not in model_names():

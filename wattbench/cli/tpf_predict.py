@@ -13,7 +13,7 @@ from rich.table import Table as Printed
 
 from wattbench.cli.options import database_option, json_option
 from wattbench.cli.tables import console
-from wattbench.cli.tpf_points import point_options, points_table
+from wattbench.cli.tpf_points import point_options, points_table, sizes_of
 from wattbench.core.errors import UsageError, did_you_mean
 from wattbench.tpf.function import Prediction, fit
 from wattbench.tpf.table import CONCURRENCY, ENERGY, POWER, RATE, Table, table_of
@@ -110,7 +110,8 @@ def _completed(table: Table, text: str, row: dict[str, str | float]) -> dict[str
         row[name] = values[0] if len(values) == 1 else ""
     for name, column in table.numbers.items():
         if name not in row:
-            row |= _carried(table, name, row)
+            known = sizes_of(str(row.get("model", "")))
+            row |= _carried(table, name, row) or {n: v for n, v in known.items() if n == name}
         if name not in row and len(set(column)) == 1:
             row[name] = float(column[0])
         if name not in row and name in table.by:

@@ -118,6 +118,7 @@ class TokenProductionFunction:
             raise OutsideDomain(
                 f"{name}: nothing in the table shares its machine or its model, so there is "
                 f"nothing to predict it from; known: {', '.join(dict.fromkeys(known)) or 'neither'}"
+                f". A modelled figure of any machine is in wattbench tpf ceilings"
             )
         low, high = limits
         if not low / _SLACK <= asked <= high * _SLACK:
