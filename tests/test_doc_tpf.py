@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shlex
 from pathlib import Path
 
@@ -26,3 +28,13 @@ def test_the_ceilings_of_the_page_are_those_of_the_command() -> None:
     assert [line.rstrip() for line in done.stdout.splitlines()] == [
         line.rstrip() for line in shown.splitlines()
     ]
+
+
+def test_the_example_of_prices_prints_what_the_page_says() -> None:
+    """The permutation test of the page runs, and finds no link."""
+    text = (PAGE.parent / "prices-and-carbon.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code, {})  # noqa: S102 - our own page
+    assert printed.getvalue().strip() == text.split("```text\n")[1].split("\n```")[0]
