@@ -23,6 +23,7 @@ COMMANDS = {
     "import": "Result files of other load generators into the store, in one meaning.",
     "export": "Stored runs as files: this project's own, tables, and other tools' formats.",
     "audit": "Do published figures agree with themselves, and which rankings survive?",
+    "procure": "What to buy for a site: tokens, joules, $ and carbon, and what to measure first.",
     "attach": "Add the log of another meter to stored runs, on their clock.",
     "calibrate": "Fit a wall meter to the meters of the devices, over stored runs.",
     "detach": "Take an attached log out of a stored run again.",
