@@ -181,6 +181,8 @@ def _notes(scenario: Scenario, lines: dict[str, Line | str]) -> list[str]:
             for tier in scenario.demand.tiers
             if tier.quality_floor and tier.quality_floor.metric not in line.option.quality
         ]
+    if scenario.engine_drift_ratio is None:
+        found.append("engine_drift_ratio is not stated: the engine is taken as the one measured")
     if scenario.site.oversubscription_ratio.value > 1:
         ratio = scenario.site.oversubscription_ratio.value
         found.append(f"provisioned power may be {ratio:g} times the power of IT, as stated")

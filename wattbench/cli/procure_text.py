@@ -144,7 +144,7 @@ def _print_tornado(out: Console, outcomes: Sequence[dict[str, Any]]) -> None:
         out.print("  What moves $/Mtoken most, each from one end of its band to the other:")
     for each in rows:
         swings = "; ".join(
-            f"{swing['name'].removeprefix(each['option'] + ': ')} "
+            f"{swing['name']} "
             f"{number(swing['low_usd_per_mtoken'])} … {number(swing['high_usd_per_mtoken'])}"
             for swing in each["tornado"][:SWINGS]
         )

@@ -38,7 +38,7 @@ def inferencex(scenario: Scenario, outcome: Outcome, seed: int = 0) -> Inference
     for dials in (Dials(), Dials(draws_count=DRAWS, seed=seed)):
         rate = served(line, scenario, tier.tokens_per_s_per_user.value, dials).tokens_per_s
         each = rate / line.device_count
-        watts = dials.at(f"{line.option.name}: provisioned", line.provisioned, "site")
+        watts = dials.at(f"{line.machine.name}: provisioned", line.provisioned, "site")
         per_mw.append(each * 1e6 / watts)
         joules.append(watts / each)
     kind = worst(line.provisioned, *(point.output_tokens_per_s for point in line.points))

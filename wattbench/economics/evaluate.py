@@ -88,13 +88,15 @@ def _outcome(
         return unknown(option.name, case, str(error))
     seed, draws_count = drawn_as
     at_values, drawn = Dials(), Dials(draws_count=draws_count, seed=seed)
-    values, _ = figures_at(scenario, servings, plan, at_values)
+    values, at = figures_at(scenario, servings, plan, at_values)
     draws, limits = figures_at(scenario, servings, plan, drawn)
-    figures, reasons = _bands(values, draws, drawn)
     reached = np.isfinite(np.broadcast_to(draws["tokens_per_s"], (draws_count,)))
+    if not (np.isfinite(values["tokens_per_s"]) and reached.any()):
+        why = "the power of the site hardly keeps idle what is installed by its oversubscription"
+        return unknown(option.name, case, why)
+    figures, reasons = _bands(values, draws, drawn)
     names, binding = limits
     shares = {name: float(np.mean((binding == place)[reached])) for place, name in enumerate(names)}
-    _, at = figures_at(scenario, servings, plan, at_values)
     return Outcome(
         option=option.name,
         case=case,

@@ -113,10 +113,8 @@ def figures_at(
     pue = dials.at("PUE", scenario.site.pue, "pue")
     ceilings = _ceilings(scenario, servings, groups, plan, dials, pue)
     rate, limits = _lowest(ceilings)
-    powers = [
-        rate * g.node_joules + (g.replicas - rate * g.replica_seconds) * g.idle_watts
-        for g in groups
-    ]
+    idle = [_idle_watts(g, rate) for g in groups]
+    powers = [rate * g.node_joules + watts for g, watts in zip(groups, idle, strict=True)]
     node = sum(g.node_joules for g in groups)
     facility_watts = pue * sum(powers)
     installed = [(g.line, g.devices) for g in groups]
@@ -128,7 +126,7 @@ def figures_at(
         "meter_joules": _metered(groups),
         "node_joules": node,
         "facility_joules": pue * node,
-        "idle_joules": facility_watts / rate - pue * node,
+        "idle_joules": pue * sum(idle) / rate,
         **_speeds(groups, servings),
         **money(scenario, installed, dials, rate, [pue * power for power in powers]),
         **carbon(scenario, installed, dials, rate, facility_watts),
@@ -141,7 +139,7 @@ def _group(
     scenario: Scenario, serving: Serving, racks: int, dials: Dials, speed_up_ratio: float
 ) -> _Group:
     at = []
-    dials.note(f"{serving.line.option.name}: provisioned", serving.line.provisioned, "site")
+    dials.note(f"{serving.line.machine.name}: provisioned", serving.line.provisioned, "site")
     for tier, _ in serving.tier_fractions:
         speed = dials.at(f"speed of {tier.name}", tier.tokens_per_s_per_user, "given")
         at.append(served(serving.line, scenario, speed, dials, speed_up_ratio))
@@ -160,6 +158,11 @@ def _group(
         idle_watts=_least([s.idle_watts for s in at]),
         at=tuple(at),
     )
+
+
+def _idle_watts(group: _Group, rate: Any) -> Any:
+    waiting = group.replicas - rate * group.replica_seconds
+    return np.where(waiting > 1e-9 * group.replicas, waiting, 0) * group.idle_watts
 
 
 def _least(values: Sequence[Any]) -> Any:
@@ -203,7 +206,11 @@ def _ceilings(
 def _lowest(ceilings: Mapping[str, Any]) -> tuple[Any, tuple[list[str], Any]]:
     stacked = np.array(np.broadcast_arrays(*ceilings.values()))
     rate = np.where(np.all(np.isfinite(stacked), axis=0), stacked.min(axis=0), np.nan)
-    return np.where(rate > 0, rate, np.nan), (list(ceilings), stacked.argmin(axis=0))
+    # Machines that the power hardly keeps idle give nothing that could be divided by.
+    return np.where(rate > 1e-6 * stacked[0], rate, np.nan), (
+        list(ceilings),
+        stacked.argmin(axis=0),
+    )
 
 
 def _metered(groups: Sequence[_Group]) -> Any:

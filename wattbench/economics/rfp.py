@@ -19,6 +19,10 @@ from wattbench.economics.supply import Line, Served, served
 
 DRAWS = 2_000
 """Enough for an end of a band, and asked for some forty times for each pair."""
+GAIN = 0.01
+"""Of the logarithm of the ratio's lower end: what a further measurement must bring."""
+ROUNDING = 1e-3
+"""Of a user."""
 FACTOR_LIMIT = 64.0
 """Speeds are looked for between this part and this multiple of the stated ones."""
 
@@ -96,7 +100,8 @@ def requests_for(
 
     The speed of an option and its joules are measured together: a machine that is faster at the
     same power needs fewer joules. Measured is the cheaper option alone, else the dearer one alone,
-    else both: the first of these that would settle the order if it came out as stated.
+    else both: the first of these that would settle the order if it came out as stated, or, if none
+    would, that comes as near as the best.
     """
     tiers = {tier.name: tier for tier in scenario.demand.tiers}
     found = []
@@ -127,7 +132,7 @@ class _Test:
         for outcome in measured:
             line = outcome.servings[0].line
             for what in ("speed", "joules", "users at once"):
-                known[f"{line.option.name}: {what}"] = 0.0
+                known[f"{line.known_as}: {what}"] = 0.0
             known[f"engine drift: {line.option.engine}"] = 0.0
         dials = [
             Dials(draws_count=self.draws_count, seed=self.seed, turned=known) for _ in range(2)
@@ -162,16 +167,18 @@ def _request(
 ) -> Request:
     test = _Test(scenario=scenario, pair=pair, seed=seed, draws_count=draws_count)
     choices = ([pair.first], [pair.second], [pair.first, pair.second])
-    measured = next((each for each in choices if test.least(each, 0.0) > 0), choices[-1])
+    ends = [test.least(each, 0.0) for each in choices]
+    enough = min(0.0, max(ends) - GAIN)
+    measured = next(each for each, end in zip(choices, ends, strict=True) if end > enough)
     guarded = _crossing(lambda x: test.least(measured, x))
     even = _crossing(lambda x: test.middle(measured, x))
     if guarded is None or even is None:
         why = "what else is uncertain hides the difference, whatever is measured"
         return Request(pair=pair, tier=tier, measurements=(), why=why)
-    ends = test.factors(measured, even), test.factors(measured, guarded)
+    at = test.factors(measured, even), test.factors(measured, guarded)
     measurements = []
     for outcome in measured:
-        factors = ends[0][outcome.option], ends[1][outcome.option]
+        factors = at[0][outcome.option], at[1][outcome.option]
         found = _measurement(scenario, outcome, tier, *factors)
         if found is None:
             why = f"{outcome.option} would have to miss the speed of the tier"
@@ -205,7 +212,7 @@ def _measurement(
         machine=line.machine.name,
         device_count=line.device_count,
         boundary=line.boundary,
-        concurrency=max(1, math.ceil(users) if up else math.floor(users)),
+        concurrency=max(1, math.ceil(users - ROUNDING) if up else math.floor(users + ROUNDING)),
         criteria=(
             _criterion("output_tokens_per_s", at_even.tokens_per_s, at_guarded.tokens_per_s),
             _criterion(

@@ -264,7 +264,7 @@ class Scenario(Document):
         site: Where.
         finance: How capital is spread.
         engine_drift_ratio: Joules per token of the engine that will run over those of the one that
-            was measured or modelled.
+            was measured or modelled; None: taken as none.
         conventions: Other people's figures to print beside ours.
         options: What may be bought.
     """
@@ -276,7 +276,7 @@ class Scenario(Document):
     demand: Demand
     site: Site
     finance: Finance
-    engine_drift_ratio: Positive = Quantity(value=1)
+    engine_drift_ratio: Positive | None = None
     conventions: tuple[Literal["inferencex-provisioned"], ...] = ()
     options: Annotated[tuple[Option, ...], Field(min_length=1, max_length=100)]
     _folder: Path = PrivateAttr(default=Path())

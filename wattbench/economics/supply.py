@@ -72,6 +72,14 @@ class Line:
         return self.points[0].boundary
 
     @property
+    def known_as(self) -> str:
+        """Name of its speed and joules: options that know them from the same place share them."""
+        option = self.option
+        if option.measured is not None:
+            return f"{option.measured.machine} of {option.measured.csv}"
+        return f"points of {option.name}" if option.points else self.machine.name
+
+    @property
     def device_count(self) -> int:
         """Devices of a replica."""
         return self.points[0].device_count
@@ -104,8 +112,8 @@ def lines_of(scenario: Scenario) -> dict[str, Line | str]:
             continue
         try:
             found[option.name] = _line(scenario, option, option.machine, model)
-        except DocumentError:
-            raise
+        except DocumentError as error:
+            raise DocumentError(f"option {option.name}: {error}") from error
         except UsageError as error:
             found[option.name] = str(error)
     return found
@@ -290,13 +298,15 @@ def served(
         speed_up_ratio: Its speed over what the points say, at the same power.
     """
     option = line.option
-    drift = dials.at(f"engine drift: {option.engine}", scenario.engine_drift_ratio, "speed")
-    faster = speed_up_ratio / drift
-    z = dials.normal(f"{option.name}: speed")
-    z_joules = -z if line.together else dials.normal(f"{option.name}: joules")
+    faster = speed_up_ratio
+    if scenario.engine_drift_ratio is not None:
+        name = f"engine drift: {option.engine}"
+        faster = faster / dials.at(name, scenario.engine_drift_ratio, "speed")
+    z = dials.normal(f"{line.known_as}: speed")
+    z_joules = -z if line.together else dials.normal(f"{line.known_as}: joules")
     limit: Any = np.inf
     if line.users_limit is not None:
-        limit = dials.at(f"{option.name}: users at once", line.users_limit, "speed")
+        limit = dials.at(f"{line.known_as}: users at once", line.users_limit, "speed")
     shape = np.broadcast_shapes(*map(np.shape, (z, z_joules, speed, faster, limit)))
     rates, joules = [], []
     for point in line.points:
@@ -320,9 +330,9 @@ def served(
 
 def _note_points(line: Line, dials: Dials) -> None:
     widest = max(line.points, key=lambda p: p.output_tokens_per_s.high / p.output_tokens_per_s.low)
-    dials.note(f"{line.option.name}: speed", widest.output_tokens_per_s, "speed")
+    dials.note(f"{line.known_as}: speed", widest.output_tokens_per_s, "speed")
     # Under one name with the speed, the joules only lend their kind.
-    name = f"{line.option.name}: joules"
+    name = f"{line.known_as}: joules"
     dials.note(name, widest.energy_per_output_token_joules, "joules")
 
 
@@ -355,7 +365,7 @@ def _between(line: Line, values: Any, users: Any) -> Any:
 
 def _at_node(line: Line, dials: Dials, metered: Any, rate: Any) -> tuple[Any, Any]:
     """Joules per token and idle watts of a replica, with its share of the rest of the server."""
-    name, node = line.option.name, line.machine.node
+    name, node = line.machine.name, line.machine.node
     idle = line.device_count * dials.at(f"{name}: idle watts", idle_power(line.machine), "idle")
     meter = line.machine.power.boundary if line.machine.power else "board"
     if line.boundary not in NARROW and meter not in NARROW:
@@ -366,7 +376,8 @@ def _at_node(line: Line, dials: Dials, metered: Any, rate: Any) -> tuple[Any, An
         fixed = fixed * line.device_count / node.accelerators.value
         whole, resting = slope * metered + fixed / rate, slope * idle + fixed
     else:
-        ratio = dials.at(f"{name}: node over board", NODE_OVER_BOARD, "node")
+        group = "node" if line.boundary in NARROW else "idle"
+        ratio = dials.at(f"{name}: node over board", NODE_OVER_BOARD, group)
         whole, resting = metered * ratio, idle * ratio
     return (
         whole if line.boundary in NARROW else metered,
