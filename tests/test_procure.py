@@ -621,14 +621,18 @@ def test_the_worked_purchase_says_what_can_be_said() -> None:
     assert all(pair.second.option == "cs3" for pair in pairs if pair.ranked)
 
 
-def test_the_page_of_the_docs_is_what_the_command_prints() -> None:
-    """Every block of output in docs/procurement.md stands so in that of its command."""
+def test_the_page_of_the_docs_is_what_the_command_prints(tmp_path: Path) -> None:
+    """Each block of docs/procurement.md is in what its command prints, or in its pack."""
     page = DOC.read_text(encoding="utf-8")
-    assert "wattbench procure purchase-70b-chat" in page
-    printed = "\n".join(
-        line.rstrip() for line in called("procure", "purchase-70b-chat").stdout.splitlines()
-    )
-    blocks = page.split("```text\n")[1:]
-    assert len(blocks) >= 3
-    for block in blocks:
-        assert block.split("```")[0].rstrip() in printed, block
+    assert "wattbench procure purchase-70b-chat --rfp requests" in page
+    pack = tmp_path / "requests"
+    done = called("procure", "purchase-70b-chat", "--rfp", str(pack))
+    printed = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+    asked = "\n".join(path.read_text(encoding="utf-8") for path in pack.glob("*/README.md"))
+    for kind, source, least in (("text", printed, 5), ("markdown", asked, 1)):
+        blocks = page.split(f"```{kind}\n")[1:]
+        assert len(blocks) >= least
+        for block in blocks:
+            assert block.split("```")[0].strip() in source, block
+    for path in pack.glob("*/workload-*.yaml"):
+        assert load_workload(str(path)).name.startswith("rfp-")

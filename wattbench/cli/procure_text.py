@@ -115,8 +115,8 @@ def _print_ranking(out: Console, pairs: Sequence[dict[str, Any]]) -> None:
         verdict = "[green]ranked[/]" if pair["ranked"] else "[yellow]not settled[/]"
         why = "" if pair["ranked"] else f": {pair['why']}"
         out.print(
-            f"    {escape(pair['cheaper'])} → {escape(pair['dearer'])}: {number(ratio['value'])}, "
-            f"{number(ratio['low'])} … {number(ratio['high'])}, {verdict}{escape(why)}",
+            f"    {escape(pair['cheaper'])} → {escape(pair['dearer'])}: {banded(ratio)}, "
+            f"{verdict}{escape(why)}",
             soft_wrap=True,
         )
     out.print("  Where neighbours cost the same, all else at its value:")

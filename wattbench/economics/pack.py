@@ -137,6 +137,7 @@ def _readme(scenario: Scenario, request: Request) -> str:
     first, second, ratio = pair.first.option, pair.second.option, pair.ratio
     asked = "\n".join(_asked(each) for each in request.measurements)
     floor, lengths = tier.quality_floor, scenario.load
+    speed = tier.tokens_per_s_per_user.value
     quality = (
         f"- {floor.metric} of the model as served is {floor.minimum.value:g} or more\n"
         if floor
@@ -144,10 +145,10 @@ def _readme(scenario: Scenario, request: Request) -> str:
     )
     return f"""# Request for measurement: {first} or {second}
 
-Model {scenario.model}, tier *{tier.name}*: {tier.tokens_per_s_per_user.value:g} tokens/s for each
-user. A million output tokens of {second} cost {ratio.value:.2f} times those of {first}; by what is
-known, 90 % lies between {ratio.low:.2f} and {ratio.high:.2f} times. That does not say which one is
-cheaper: {pair.why}.
+Model {scenario.model}, tier *{tier.name}*: {speed:g} tokens/s for each user.
+
+A million output tokens of {second} cost {ratio.value:.2f} times those of {first}, with a 90 %
+band of {ratio.low:.3g} to {ratio.high:.3g}. That does not say which one is cheaper: {pair.why}.
 
 It is {first} if every interval (95 %) lies on the side that is asked for:
 
@@ -166,8 +167,8 @@ and run `wattbench procure` again.
 
 def _asked(measurement: Measurement) -> str:
     lines = [
-        f"**{measurement.option}** on {measurement.device_count} devices, "
-        f"{measurement.concurrency} users at once:",
+        f"**{measurement.option}** ({measurement.machine}), devices of a replica: "
+        f"{measurement.device_count}, users at once: {measurement.concurrency}",
         "",
         "| metric | boundary | interval must lie | threshold | guard band | limit |",
         "|---|---|---|---|---|---|",

@@ -74,9 +74,11 @@ def _unreached(line: Line, scenario: Scenario, tier: Tier) -> str:
     fewest = line.points[0]
     best = fewest.interactivity_tokens_per_s_per_user
     users, devices = fewest.concurrency_count, line.device_count
+    who = "one user" if users == 1 else f"{users:g} users"
+    where = "one device" if devices == 1 else f"{devices} devices"
     return (
         f"does not reach {speed:g} tokens/s per user: {best.value:.3g} ({best.low:.3g} … "
-        f"{best.high:.3g}) at {users:g} at once, on a replica of {devices}"
+        f"{best.high:.3g}) with {who} on {where}"
     )
 
 
