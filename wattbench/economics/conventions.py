@@ -9,7 +9,7 @@ import numpy as np
 from wattbench.economics.dials import DRAWS, Dials
 from wattbench.economics.evaluate import Outcome
 from wattbench.economics.scenario import Scenario
-from wattbench.economics.supply import served
+from wattbench.economics.serve import served
 from wattbench.tpf.bands import Band, from_draws, worst
 
 
@@ -36,12 +36,16 @@ def inferencex(scenario: Scenario, outcome: Outcome, seed: int = 0) -> Inference
     tier, line = serving.tier_fractions[0][0], serving.line
     per_mw, joules = [], []
     for dials in (Dials(), Dials(draws_count=DRAWS, seed=seed)):
-        rate = served(line, scenario, tier.tokens_per_s_per_user.value, dials).tokens_per_s
+        rate = served(
+            line.in_tier(tier), scenario, tier.tokens_per_s_per_user.value, dials
+        ).tokens_per_s
         each = rate / line.device_count
         watts = dials.at(f"{line.machine.name}: provisioned", line.provisioned, "site")
         per_mw.append(each * 1e6 / watts)
         joules.append(watts / each)
-    kind = worst(line.provisioned, *(point.output_tokens_per_s for point in line.points))
+    kind = worst(
+        line.provisioned, *(point.output_tokens_per_s for point in line.in_tier(tier).points)
+    )
     bands = []
     for value, drawn in (per_mw, joules):
         finite = np.asarray(drawn)[np.isfinite(drawn)]

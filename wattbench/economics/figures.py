@@ -34,8 +34,9 @@ from wattbench.economics.dials import Dials
 from wattbench.economics.money import COST, carbon, money, over_price
 from wattbench.economics.plans import Serving, demand_tokens_per_s, replica_count
 from wattbench.economics.scenario import Scenario
+from wattbench.economics.serve import Served, served
 from wattbench.economics.site import Plan
-from wattbench.economics.supply import NARROW, Line, Served, served
+from wattbench.economics.supply import NARROW, Line
 
 SPEED = frozenset({"speed"})
 METER = SPEED | {"joules"}
@@ -142,7 +143,7 @@ def _group(
     dials.note(f"{serving.line.machine.name}: provisioned", serving.line.provisioned, "site")
     for tier, _ in serving.tier_fractions:
         speed = dials.at(f"speed of {tier.name}", tier.tokens_per_s_per_user, "given")
-        at.append(served(serving.line, scenario, speed, dials, speed_up_ratio))
+        at.append(served(serving.line.in_tier(tier), scenario, speed, dials, speed_up_ratio))
     weights = [weight for _, weight in serving.tier_fractions]
 
     def mixed(values: Sequence[Any]) -> Any:

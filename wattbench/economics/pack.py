@@ -56,6 +56,7 @@ def _write(folder: Path, scenario: Scenario, request: Request) -> Path:
 def rfp_json(scenario: Scenario, request: Request) -> dict[str, Any]:
     """The request as what a later judgement reads."""
     pair, tier = request.pair, request.tier
+    lengths = scenario.load_of(tier)
     return {
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.name,
@@ -76,8 +77,8 @@ def rfp_json(scenario: Scenario, request: Request) -> dict[str, Any]:
                 "operating_point": {
                     "tier": tier.name,
                     "concurrency": each.concurrency,
-                    "input_tokens": scenario.load.input_tokens,
-                    "output_tokens": scenario.load.output_tokens,
+                    "input_tokens": lengths.input_tokens,
+                    "output_tokens": lengths.output_tokens,
                     "slo": tier.slo,
                     "quality_floor": _floor(request),
                 },
@@ -115,7 +116,7 @@ def _workload_name(measurement: Measurement) -> str:
 def _workload(scenario: Scenario, request: Request, measurement: Measurement) -> str:
     slowest_s = 1 / request.tier.tokens_per_s_per_user.value
     slo = request.tier.slo or f"tpot:p50<{1e3 * slowest_s:.4g}ms"
-    lengths = scenario.load
+    lengths = scenario.load_of(request.tier)
     return f"""# Measures {measurement.option} for {scenario.name}: see README.md beside this file.
 name: rfp-{measurement.option}
 about: "{request.tier.name} tier of {scenario.name}, {measurement.concurrency} users at once"
@@ -136,7 +137,7 @@ def _readme(scenario: Scenario, request: Request) -> str:
     pair, tier = request.pair, request.tier
     first, second, ratio = pair.first.option, pair.second.option, pair.ratio
     asked = "\n".join(_asked(each) for each in request.measurements)
-    floor, lengths = tier.quality_floor, scenario.load
+    floor, lengths = tier.quality_floor, scenario.load_of(tier)
     speed = tier.tokens_per_s_per_user.value
     quality = (
         f"- {floor.metric} of the model as served is {floor.minimum.value:g} or more\n"

@@ -11,8 +11,9 @@ import numpy as np
 from wattbench.core.errors import UsageError
 from wattbench.economics.dials import Dials
 from wattbench.economics.scenario import Scenario, Tier
+from wattbench.economics.serve import served
 from wattbench.economics.site import Plan, Room, plan_racks
-from wattbench.economics.supply import Line, served
+from wattbench.economics.supply import Line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,9 @@ def plan_for(scenario: Scenario, servings: Sequence[Serving]) -> Plan:
         rates = []
         for tier, _ in serving.tier_fractions:
             speed = tier.tokens_per_s_per_user.value
-            rate = served(serving.line, scenario, speed, dials).tokens_per_s
+            rate = served(serving.line.in_tier(tier), scenario, speed, dials).tokens_per_s
             if not np.isfinite(rate):
-                raise UsageError(_unreached(serving.line, scenario, tier))
+                raise UsageError(_unreached(serving.line.in_tier(tier), scenario, tier))
             rates.append(float(rate))
         weights = [weight for _, weight in serving.tier_fractions]
         seconds.append(sum(w / r for w, r in zip(weights, rates, strict=True)))

@@ -15,7 +15,8 @@ from wattbench.economics.evaluate import Outcome
 from wattbench.economics.figures import figures_at
 from wattbench.economics.money import COST
 from wattbench.economics.scenario import MIX, Scenario, Tier
-from wattbench.economics.supply import Line, Served, served
+from wattbench.economics.serve import Served, served
+from wattbench.economics.supply import Line
 
 DRAWS = 2_000
 """Enough for an end of a band, and asked for some forty times for each pair."""
@@ -223,7 +224,7 @@ def _measurement(
 
 
 def _at(scenario: Scenario, line: Line, tier: Tier, factor: float) -> Served:
-    return served(line, scenario, tier.tokens_per_s_per_user.value, Dials(), factor)
+    return served(line.in_tier(tier), scenario, tier.tokens_per_s_per_user.value, Dials(), factor)
 
 
 def _criterion(metric: str, even: Any, guarded: Any) -> Criterion:

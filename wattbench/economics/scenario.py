@@ -23,6 +23,13 @@ Count = Annotated[int, Field(ge=1, le=10**7)]
 Tokens = Annotated[int, Field(ge=1, le=10**7)]
 
 
+class Load(Document):
+    """Lengths of a request [tokens]."""
+
+    input_tokens: Tokens
+    output_tokens: Tokens
+
+
 class Floor(Document):
     """The least quality that counts: a metric, and what it must reach."""
 
@@ -40,6 +47,7 @@ class Tier(Document):
         price_usd_per_mtoken: What a million output tokens sell for.
         slo: Other limits, such as ``ttft:p95<1s``: they go into the request for measurement.
         quality_floor: What a model as served must reach.
+        load: Lengths of its requests; None: those of the scenario.
     """
 
     name: Name
@@ -48,6 +56,7 @@ class Tier(Document):
     price_usd_per_mtoken: Positive | None = None
     slo: str | None = None
     quality_floor: Floor | None = None
+    load: Load | None = None
 
     @field_validator("name")
     @classmethod
@@ -81,13 +90,6 @@ class Demand(Document):
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the shares of the tiers sum to {total:g}; they must sum to 1")
         return tiers
-
-
-class Load(Document):
-    """Lengths of a request [tokens]."""
-
-    input_tokens: Tokens
-    output_tokens: Tokens
 
 
 class Circuits(Document):
@@ -304,6 +306,10 @@ class Scenario(Document):
                     f"{', '.join(served)}"
                 )
         return options
+
+    def load_of(self, tier: Tier) -> Load:
+        """Lengths of a tier's requests."""
+        return tier.load or self.load
 
     @property
     def folder(self) -> Path:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from wattbench.core.energy import Boundary
 from wattbench.core.errors import DocumentError, UsageError
-from wattbench.economics.dials import Dials
 from wattbench.economics.quantity import Quantity
-from wattbench.economics.scenario import Option, Scenario, Table
+from wattbench.economics.scenario import Load, Option, Scenario, Table, Tier
 from wattbench.economics.site import Footprint
 from wattbench.hardware import (
     Figure,
@@ -31,8 +30,6 @@ from wattbench.tpf.operating import (
 )
 from wattbench.tpf.table import read_table
 
-NODE_OVER_BOARD = Band(value=1.7, low=1.5, high=1.9, kind="assumed")
-"""Wall power over that of the boards, servers in general under load: docs/hardware.md."""
 IDLE_RANGE = (0.07, 0.3)
 """Idle power over the design power where nobody published it, around `IDLE_FRACTION`."""
 MEASURED_HALF_WIDTH = 0.1
@@ -49,6 +46,7 @@ class Line:
         option: As the scenario has it.
         machine: Its profile, blanks filled.
         points: Operating points of a replica, by concurrency.
+        tier_points: Those of tiers with requests of their own lengths, or why there are none.
         together: Whether joules per token fall as speed rises, the power being the same: so it is
             with modelled points, whose two bands come from one uncertainty.
         users_limit: Users that one replica may answer at once, where the profile says so.
@@ -60,6 +58,7 @@ class Line:
     option: Option
     machine: MachineProfile
     points: tuple[OperatingPoint, ...]
+    tier_points: Mapping[str, tuple[OperatingPoint, ...] | str]
     together: bool
     users_limit: Band | None
     footprint: Footprint
@@ -70,6 +69,17 @@ class Line:
     def boundary(self) -> Boundary:
         """What the joules of the points include."""
         return self.points[0].boundary
+
+    def in_tier(self, tier: Tier) -> Line:
+        """The line with the points of a tier's own load.
+
+        Raises:
+            UsageError: If there are none.
+        """
+        found = self.tier_points.get(tier.name, self.points)
+        if isinstance(found, str):
+            raise UsageError(found)
+        return replace(self, points=found)
 
     @property
     def known_as(self) -> str:
@@ -83,20 +93,6 @@ class Line:
     def device_count(self) -> int:
         """Devices of a replica."""
         return self.points[0].device_count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A replica at the speed of a tier, at the dials' settings: numbers or draws.
-
-    NaN where even one user does not get that speed.
-    """
-
-    users: Any
-    tokens_per_s: Any
-    meter_joules: Any
-    node_joules: Any
-    idle_watts: Any
 
 
 def lines_of(scenario: Scenario) -> dict[str, Line | str]:
@@ -130,7 +126,7 @@ def _line(scenario: Scenario, option: Option, name: str, model: ModelDescriptor)
     elif option.measured is not None:
         points, together = _read(scenario, option, option.measured), False
     else:
-        points, together = _modelled(scenario, machine, model), True
+        points, together = _modelled(scenario.load, machine, model), True
     provisioned = _provisioned(option, machine)
     footprint = _footprint(scenario, option, machine, provisioned, points[0].device_count)
     known = machine.serving.concurrency if machine.serving and together else None
@@ -138,18 +134,33 @@ def _line(scenario: Scenario, option: Option, name: str, model: ModelDescriptor)
         option=option,
         machine=machine,
         points=tuple(sorted(points, key=lambda point: point.concurrency_count)),
+        tier_points={
+            tier.name: _of_tier(option, tier.load, machine, model)
+            for tier in scenario.demand.tiers
+            if tier.load is not None
+        },
         together=together,
-        users_limit=_band(known) if known else None,
+        users_limit=band_of(known) if known else None,
         footprint=footprint,
         provisioned=provisioned,
         notes=tuple(notes),
     )
 
 
+def _of_tier(
+    option: Option, lengths: Load, machine: MachineProfile, model: ModelDescriptor
+) -> tuple[OperatingPoint, ...] | str:
+    if option.points or option.measured is not None:
+        return "its points are of the scenario's load, and the tier has one of its own"
+    try:
+        return tuple(_modelled(lengths, machine, model))
+    except UsageError as error:
+        return str(error)
+
+
 def _modelled(
-    scenario: Scenario, machine: MachineProfile, model: ModelDescriptor
+    lengths: Load, machine: MachineProfile, model: ModelDescriptor
 ) -> list[OperatingPoint]:
-    lengths = scenario.load
     held_tokens = roofline(with_power(machine), model).kv_capacity_tokens
     room = held_tokens // (lengths.input_tokens + lengths.output_tokens)
     grid = {round(2 ** (step / 2)) for step in range(24)}
@@ -235,9 +246,9 @@ def _provisioned(option: Option, machine: MachineProfile) -> Band:
         return band
     node = machine.node
     if node is not None and node.provisioned_power_per_accelerator is not None:
-        return _band(node.provisioned_power_per_accelerator)
+        return band_of(node.provisioned_power_per_accelerator)
     if node is not None and node.maximum_power is not None and node.accelerators is not None:
-        return _band(node.maximum_power).times(1 / node.accelerators.value)
+        return band_of(node.maximum_power).times(1 / node.accelerators.value)
     raise UsageError(
         f"hardware profile {machine.name!r} has neither provisioned_power_per_accelerator nor the "
         f"maximum_power of a node: how many fit is unknown. Write provisioned_watts_per_device"
@@ -279,117 +290,17 @@ def _footprint(
     )
 
 
-def _band(figure: Figure) -> Band:
+def band_of(figure: Figure) -> Band:
     low = figure.value if figure.low is None else figure.low
     high = figure.value if figure.high is None else figure.high
     return Band(value=figure.value, low=low, high=high, kind=figure.evidence)
-
-
-def served(
-    line: Line, scenario: Scenario, speed: Any, dials: Dials, speed_up_ratio: Any = 1.0
-) -> Served:
-    """A replica with the most users that each still get a speed.
-
-    Args:
-        line: The machine.
-        scenario: Where the drift of engines stands.
-        speed: Tokens per second that each user is to see.
-        dials: Where the uncertain numbers stand.
-        speed_up_ratio: Its speed over what the points say, at the same power.
-    """
-    option = line.option
-    faster = speed_up_ratio
-    if scenario.engine_drift_ratio is not None:
-        name = f"engine drift: {option.engine}"
-        faster = faster / dials.at(name, scenario.engine_drift_ratio, "speed")
-    z = dials.normal(f"{line.known_as}: speed")
-    z_joules = -z if line.together else dials.normal(f"{line.known_as}: joules")
-    limit: Any = np.inf
-    if line.users_limit is not None:
-        limit = dials.at(f"{line.known_as}: users at once", line.users_limit, "speed")
-    shape = np.broadcast_shapes(*map(np.shape, (z, z_joules, speed, faster, limit)))
-    rates, joules = [], []
-    for point in line.points:
-        rate = point.output_tokens_per_s.at(z) * faster
-        spent = point.energy_per_output_token_joules.at(z_joules) / faster
-        rates.append(np.broadcast_to(rate, shape))
-        joules.append(np.broadcast_to(spent, shape))
-    _note_points(line, dials)
-    users = np.minimum(_users(line, np.array(rates), speed), np.maximum(limit, 1))
-    rate = _between(line, np.array(rates), users)
-    metered = _between(line, np.array(joules), users)
-    node_joules, idle_watts = _at_node(line, dials, metered, rate)
-    return Served(
-        users=users,
-        tokens_per_s=rate,
-        meter_joules=metered,
-        node_joules=node_joules,
-        idle_watts=np.minimum(idle_watts, node_joules * rate),
-    )
-
-
-def _note_points(line: Line, dials: Dials) -> None:
-    widest = max(line.points, key=lambda p: p.output_tokens_per_s.high / p.output_tokens_per_s.low)
-    dials.note(f"{line.known_as}: speed", widest.output_tokens_per_s, "speed")
-    # Under one name with the speed, the joules only lend their kind.
-    name = f"{line.known_as}: joules"
-    dials.note(name, widest.energy_per_output_token_joules, "joules")
-
-
-def _users(line: Line, rates: Any, speed: Any) -> Any:
-    """Most users that each get a speed, between the points in logarithms."""
-    counts = np.array([point.concurrency_count for point in line.points])
-    shape = (-1,) + (1,) * (rates.ndim - 1)
-    per_user = np.minimum.accumulate(rates / counts.reshape(shape), axis=0)
-    reached = (per_user >= speed * (1 - 1e-9)).sum(axis=0)
-    lower = np.clip(reached - 1, 0, len(counts) - 1)
-    upper = np.clip(reached, 0, len(counts) - 1)
-    near, far = (np.take_along_axis(per_user, p[None], axis=0)[0] for p in (lower, upper))
-    gap = np.log(near / far)
-    part = np.where(gap > 0, np.log(near / speed) / np.where(gap > 0, gap, 1), 0.0)
-    log_users = (1 - part) * np.log(counts[lower]) + part * np.log(counts[upper])
-    return np.where(reached > 0, np.exp(log_users), np.nan)
-
-
-def _between(line: Line, values: Any, users: Any) -> Any:
-    """Points interpolated at some users, both in logarithms."""
-    counts = np.log([point.concurrency_count for point in line.points])
-    place = np.clip(np.searchsorted(counts, np.log(users), side="right") - 1, 0, len(counts) - 1)
-    after = np.clip(place + 1, 0, len(counts) - 1)
-    step = counts[after] - counts[place]
-    part = np.where(step > 0, (np.log(users) - counts[place]) / np.where(step > 0, step, 1), 0.0)
-    left, right = (np.take_along_axis(values, p[None], axis=0)[0] for p in (place, after))
-    found = np.exp((1 - part) * np.log(left) + part * np.log(right))
-    return np.where(np.isfinite(users), found, np.nan)
-
-
-def _at_node(line: Line, dials: Dials, metered: Any, rate: Any) -> tuple[Any, Any]:
-    """Joules per token and idle watts of a replica, with its share of the rest of the server."""
-    name, node = line.machine.name, line.machine.node
-    idle = line.device_count * dials.at(f"{name}: idle watts", idle_power(line.machine), "idle")
-    meter = line.machine.power.boundary if line.machine.power else "board"
-    if line.boundary not in NARROW and meter not in NARROW:
-        return metered, idle
-    if node and node.fixed_power and node.slope and node.accelerators:
-        slope = dials.at(f"{name}: node slope", _band(node.slope), "node")
-        fixed = dials.at(f"{name}: node fixed watts", _band(node.fixed_power), "node")
-        fixed = fixed * line.device_count / node.accelerators.value
-        whole, resting = slope * metered + fixed / rate, slope * idle + fixed
-    else:
-        group = "node" if line.boundary in NARROW else "idle"
-        ratio = dials.at(f"{name}: node over board", NODE_OVER_BOARD, group)
-        whole, resting = metered * ratio, idle * ratio
-    return (
-        whole if line.boundary in NARROW else metered,
-        resting if meter in NARROW else idle,
-    )
 
 
 def idle_power(machine: MachineProfile) -> Band:
     """Watts of a device with the model loaded and nothing to do, as its profile meters them."""
     power = machine.power
     if power is not None and power.idle_context is not None:
-        return _band(power.idle_context)
+        return band_of(power.idle_context)
     if power is None or power.tdp is None:
         raise UsageError(
             f"hardware profile {machine.name!r} has neither idle nor design power; add one with "
