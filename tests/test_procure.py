@@ -512,20 +512,45 @@ def test_a_pack_settles_what_it_says(tmp_path: Path) -> None:
     assert not shown["comparisons"][0]["ranked"]
     (folder,) = pack.iterdir()
     stated = json.loads((folder / "rfp.json").read_text())
-    (asked,) = stated["measurements"]
-    assert (stated["schema_version"], asked["option"]) == (1, "wide")
-    assert stated["claim"]["cheaper"] == "wide"
+    claims = stated["claims"]
+    assert [claim["cheaper"] for claim in claims] == ["wide", "known"]
+    (asked,), (against,) = (claim["measurements"] for claim in claims)
+    assert (stated["schema_version"], asked["option"], against["option"]) == (1, "wide", "wide")
     workload = load_workload(str(folder / asked["workload"]))
-    assert workload.arrivals.model_dump()["concurrency"] in ([100], (100,))
+    users = {each["operating_point"]["concurrency"] for each in (asked, against)}
+    assert set(workload.arrivals.model_dump()["concurrency"]) == users
     assert "wide" in (folder / "README.md").read_text()
-    ratios: dict[str, Any] = {}
-    for place in ("limit", "threshold"):
-        rate, joules = (criterion[place] for criterion in asked["criteria"])
+    sides = [each["interval_must_lie"] for each in asked["criteria"] + against["criteria"]]
+    assert sides == ["above", "below", "below", "above"]
+
+    def judged(measurement: dict[str, Any], place: str) -> dict[str, Any]:
+        rate, joules = (criterion[place] for criterion in measurement["criteria"])
         measured = option("wide", rate=rate, joules=joules)
         (pair,) = procured(written(tmp_path, measured, pricey))["comparisons"]
-        ratios[place] = pair["ratio"] if pair["cheaper"] == "wide" else None
-    assert ratios["limit"]["low"] == pytest.approx(1, abs=0.02)
-    assert ratios["threshold"] is None or ratios["threshold"]["value"] == pytest.approx(1, abs=1e-3)
+        return dict(pair)
+
+    for measurement, cheaper in ((asked, "wide"), (against, "known")):
+        pair = judged(measurement, "limit")
+        assert pair["cheaper"] == cheaper
+        assert pair["ratio"]["low"] == pytest.approx(1, abs=0.02)
+        assert judged(measurement, "threshold")["ratio"]["value"] == pytest.approx(1, abs=2e-3)
+
+
+def test_tiers_may_have_lengths_of_their_own(tmp_path: Path) -> None:
+    """Longer prompts give fewer tokens; points of one load do not stand for another."""
+    own = {"input_tokens": 8000, "output_tokens": 100}
+    tiers = [
+        {"name": "short", "tokens_per_s_per_user": 20, "share": 0.5},
+        {"name": "long", "tokens_per_s_per_user": 20, "share": 0.5, "load": own},
+    ]
+    modelled = {"name": "m", "machine": "h200-sxm"}
+    shown = procured(written(tmp_path, modelled, option(), demand={"tiers": tiers}))
+    short, long, both = (
+        figures(shown, "m", case)["tokens_per_s"] for case in ("short", "long", "mix")
+    )
+    assert long < both < short
+    (measured,) = (o for o in shown["outcomes"] if (o["option"], o["case"]) == ("a", "long"))
+    assert "the tier has one of its own" in measured["reason"]
 
 
 def test_a_pack_does_not_overwrite(tmp_path: Path) -> None:

@@ -33,19 +33,16 @@ def inferencex(scenario: Scenario, outcome: Outcome, seed: int = 0) -> Inference
     if len(outcome.servings) != 1 or len(outcome.servings[0].tier_fractions) != 1:
         return None
     serving = outcome.servings[0]
-    tier, line = serving.tier_fractions[0][0], serving.line
+    tier = serving.tier_fractions[0][0]
+    line = serving.line.in_tier(tier)
     per_mw, joules = [], []
     for dials in (Dials(), Dials(draws_count=DRAWS, seed=seed)):
-        rate = served(
-            line.in_tier(tier), scenario, tier.tokens_per_s_per_user.value, dials
-        ).tokens_per_s
+        rate = served(line, scenario, tier.tokens_per_s_per_user.value, dials).tokens_per_s
         each = rate / line.device_count
         watts = dials.at(f"{line.machine.name}: provisioned", line.provisioned, "site")
         per_mw.append(each * 1e6 / watts)
         joules.append(watts / each)
-    kind = worst(
-        line.provisioned, *(point.output_tokens_per_s for point in line.in_tier(tier).points)
-    )
+    kind = worst(line.provisioned, *(point.output_tokens_per_s for point in line.points))
     bands = []
     for value, drawn in (per_mw, joules):
         finite = np.asarray(drawn)[np.isfinite(drawn)]

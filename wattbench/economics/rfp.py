@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,20 +73,45 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What would show that one option is cheaper than the other.
+
+    Attributes:
+        cheaper: The one.
+        dearer: The other.
+        measurements: Of one of them, or of both; empty if measuring them shows nothing.
+        why: Why it would not.
+    """
+
+    cheaper: str
+    dearer: str
+    measurements: tuple[Measurement, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What would settle one pair of options.
 
     Attributes:
         pair: The two.
         tier: Of the case.
-        measurements: Of one option, or of both; empty if measuring them settles nothing.
-        why: Why it would not.
+        claims: Either order; the one that the values speak for comes first.
     """
 
     pair: Comparison
     tier: Tier
-    measurements: tuple[Measurement, ...]
-    why: str = ""
+    claims: tuple[Claim, ...]
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Those of all claims."""
+        return tuple(each for claim in self.claims for each in claim.measurements)
+
+    @property
+    def why(self) -> str:
+        """Why no measurement settles it, empty if one does."""
+        return "" if self.measurements else self.claims[0].why
 
     @property
     def folder(self) -> str:
@@ -117,14 +142,14 @@ class _Test:
     """The order of a pair, were some of its options measured."""
 
     scenario: Scenario
-    pair: Comparison
+    first: Outcome
+    second: Outcome
     seed: int
     draws_count: int
 
     def factors(self, measured: Sequence[Outcome], log_ratio: float) -> dict[str, float]:
         """Speeds of what is measured over those stated: the first's up, the second's down."""
-        first = self.pair.first
-        return {o.option: math.exp(log_ratio if o is first else -log_ratio) for o in measured}
+        return {o.option: math.exp(log_ratio if o is self.first else -log_ratio) for o in measured}
 
     def least(self, measured: Sequence[Outcome], log_ratio: float) -> float:
         """Log of the lower end of the ratio of costs."""
@@ -134,7 +159,9 @@ class _Test:
             line = outcome.servings[0].line
             for what in ("speed", "joules", "users at once"):
                 known[f"{line.known_as}: {what}"] = 0.0
-            known[f"engine drift: {line.option.engine}"] = 0.0
+            # An engine that an option runs which is not measured may still drift.
+            if all(o in measured for o in self._both() if _engine(o) == line.option.engine):
+                known[f"engine drift: {line.option.engine}"] = 0.0
         dials = [
             Dials(draws_count=self.draws_count, seed=self.seed, turned=known) for _ in range(2)
         ]
@@ -149,12 +176,16 @@ class _Test:
         return math.log(float(_ratio(first, second)))
 
     def _both(self) -> tuple[Outcome, Outcome]:
-        return self.pair.first, self.pair.second
+        return self.first, self.second
 
     def _cost(self, outcome: Outcome, dials: Dials, factors: dict[str, float]) -> Any:
         assert outcome.plan is not None
         values, _ = figures_at(self.scenario, outcome.servings, outcome.plan, dials, factors)
         return values[COST]
+
+
+def _engine(outcome: Outcome) -> str:
+    return outcome.servings[0].line.option.engine
 
 
 def _ratio(first: Any, second: Any) -> Any:
@@ -166,26 +197,38 @@ def _ratio(first: Any, second: Any) -> Any:
 def _request(
     scenario: Scenario, pair: Comparison, tier: Tier, seed: int, draws_count: int
 ) -> Request:
-    test = _Test(scenario=scenario, pair=pair, seed=seed, draws_count=draws_count)
+    test = _Test(
+        scenario=scenario,
+        first=pair.first,
+        second=pair.second,
+        seed=seed,
+        draws_count=draws_count,
+    )
     choices = ([pair.first], [pair.second], [pair.first, pair.second])
     ends = [test.least(each, 0.0) for each in choices]
     enough = min(0.0, max(ends) - GAIN)
     measured = next(each for each, end in zip(choices, ends, strict=True) if end > enough)
+    other = replace(test, first=pair.second, second=pair.first)
+    claims = tuple(_claim(each, tier, measured) for each in (test, other))
+    return Request(pair=pair, tier=tier, claims=claims)
+
+
+def _claim(test: _Test, tier: Tier, measured: Sequence[Outcome]) -> Claim:
+    claim = Claim(cheaper=test.first.option, dearer=test.second.option)
     guarded = _crossing(lambda x: test.least(measured, x))
     even = _crossing(lambda x: test.middle(measured, x))
     if guarded is None or even is None:
         why = "what else is uncertain hides the difference, whatever is measured"
-        return Request(pair=pair, tier=tier, measurements=(), why=why)
+        return replace(claim, why=why)
     at = test.factors(measured, even), test.factors(measured, guarded)
     measurements = []
     for outcome in measured:
         factors = at[0][outcome.option], at[1][outcome.option]
-        found = _measurement(scenario, outcome, tier, *factors)
+        found = _measurement(test.scenario, outcome, tier, *factors)
         if found is None:
-            why = f"{outcome.option} would have to miss the speed of the tier"
-            return Request(pair=pair, tier=tier, measurements=(), why=why)
+            return replace(claim, why=f"{outcome.option} would have to miss the speed of the tier")
         measurements.append(found)
-    return Request(pair=pair, tier=tier, measurements=tuple(measurements))
+    return replace(claim, measurements=tuple(measurements))
 
 
 def _crossing(function: Any) -> float | None:

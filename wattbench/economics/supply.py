@@ -291,6 +291,7 @@ def _footprint(
 
 
 def band_of(figure: Figure) -> Band:
+    """A figure of a profile with its range."""
     low = figure.value if figure.low is None else figure.low
     high = figure.value if figure.high is None else figure.high
     return Band(value=figure.value, low=low, high=high, kind=figure.evidence)
