@@ -614,7 +614,7 @@ def test_a_rack_too_small_is_said(tmp_path: Path) -> None:
 
 def test_csv_and_page_hold_every_figure(tmp_path: Path) -> None:
     """A row for each figure, with the reason where it is unknown; a page with its table."""
-    path = written(tmp_path, option("a<b".replace("<", ".")))
+    path = written(tmp_path, option(), about="Less <b>than</b> half.")
     rows = list(csv.DictReader(io.StringIO(called("procure", path, "--csv").stdout)))
     by_figure = {row["figure"]: row for row in rows}
     assert float(by_figure["node_joules"]["value"]) == pytest.approx(2)
@@ -622,6 +622,7 @@ def test_csv_and_page_hold_every_figure(tmp_path: Path) -> None:
     page = called("procure", path, "--html").stdout
     assert page.startswith("<!doctype html>")
     assert "site.power_usd_per_kwh" in page
+    assert "<b>" not in page
     assert called("procure", path, "--html", "--csv").returncode == 2
 
 
@@ -644,6 +645,12 @@ def test_the_worked_purchase_says_what_can_be_said() -> None:
     pairs = compare(evaluate(scenario, lines_of(scenario)))
     assert {pair.ranked for pair in pairs} == {True, False}
     assert all(pair.second.option == "cs3" for pair in pairs if pair.ranked)
+
+
+def test_shipped_scenarios_are_listed() -> None:
+    """With what they are about; an unknown name gives the nearest."""
+    assert "purchase-70b-chat" in called("list", "scenarios").stdout
+    assert "did you mean 'purchase-70b-chat'" in called("procure", "purchase-70b").stderr
 
 
 def test_the_page_of_the_docs_is_what_the_command_prints(tmp_path: Path) -> None:
