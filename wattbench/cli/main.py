@@ -14,7 +14,7 @@ from wattbench.core.errors import WattbenchError
 COMMANDS = {
     "run": "Measure a workload: joules per token, latency, and how sure both are.",
     "search": "Find the load with the most tokens per joule that meets the service level.",
-    "list": "What there is: runs, backends, meters, workloads, hardware, models, scenarios and more.",
+    "list": "What there is: runs, backends, meters, workloads, hardware, models, scenarios, …",
     "show": "Conclude again from raw records; print a machine profile or model, figure by figure.",
     "compare": "Is the difference between two stored results real? Gates for CI.",
     "energy": "Joules of a window from a log of power or of an energy counter.",

@@ -188,6 +188,7 @@ def _ceilings(
     resting = sum(g.replicas * g.idle_watts for g in groups)
     loaded = sum(g.node_joules for g in groups)
     more = loaded - sum(g.idle_watts * g.replica_seconds for g in groups)
+    more = np.maximum(more, 1e-9 * loaded)
     full_watts = resting + all_busy * more
 
     def fed(watts: Any) -> Any:

@@ -196,6 +196,8 @@ def filled_like(
         figure = getattr(theirs, name, None)
         if figure is None or getattr(mine, name, None) is not None:
             continue
+        if group == "memory" and mine is None:
+            continue  # what holds the weights is no blank that another machine could fill
         if (group, name) == ("memory", "reserve"):
             share = machine.need("memory", "capacity") / like.need("memory", "capacity")
             figure = _scaled(figure, share)
