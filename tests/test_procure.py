@@ -553,6 +553,16 @@ def test_tiers_may_have_lengths_of_their_own(tmp_path: Path) -> None:
     assert "the tier has one of its own" in measured["reason"]
 
 
+def test_workloads_of_a_pack_load_for_any_name_and_speed(tmp_path: Path) -> None:
+    """Also a name with a plus, and a speed far below a token per second."""
+    tiers = [{"name": "only", "tokens_per_s_per_user": 0.02}]
+    pair = option("a+b", spread=2), option("c", rate=1100, spread=2)
+    path = written(tmp_path, *pair, demand={"tiers": tiers})
+    assert called("procure", path, "--rfp", str(tmp_path / "pack")).returncode == 0
+    found = [load_workload(str(each)) for each in (tmp_path / "pack").rglob("workload-*.yaml")]
+    assert {each.slo for each in found} == {"tpot:p50<50.000000s"}
+
+
 def test_a_pack_does_not_overwrite(tmp_path: Path) -> None:
     """A folder that holds something is refused before anything is printed."""
     (tmp_path / "kept.txt").write_text("mine")

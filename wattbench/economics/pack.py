@@ -119,10 +119,10 @@ def _workload_name(option: str) -> str:
 def _workload(scenario: Scenario, request: Request, option: str) -> str:
     users = sorted({each.concurrency for each in request.measurements if each.option == option})
     slowest_s = 1 / request.tier.tokens_per_s_per_user.value
-    slo = request.tier.slo or f"tpot:p50<{1e3 * slowest_s:.4g}ms"
+    slo = request.tier.slo or f"tpot:p50<{slowest_s:.6f}s"
     lengths = scenario.load_of(request.tier)
     return f"""# Measures {option} for {scenario.name}: see README.md beside this file.
-name: rfp-{option}
+name: rfp-{option.replace("+", "-")}
 about: "{option} in the {request.tier.name} tier of {scenario.name}"
 session:
   input_tokens: {lengths.input_tokens}
