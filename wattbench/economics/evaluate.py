@@ -153,9 +153,12 @@ NOTHING = {
 }
 NONE_PAID = {
     "capital_usd_per_mtoken": "rented, not bought",
-    "upkeep_usd_per_mtoken": "rented, not bought",
+    "upkeep_usd_per_mtoken": "none is stated, or the machine is rented",
     "rent_usd_per_mtoken": "bought, not rented",
-    "energy_usd_per_mtoken": "in the rent",
+    "energy_usd_per_mtoken": "in the rent, or its price is stated as 0",
+    "idle_joules": "no machine waits",
+    "operational_gco2e_per_mtoken": "the carbon of the grid is stated as 0",
+    "gco2e_per_mtoken": "the carbon of the grid is stated as 0, and that of making is unknown",
 }
 NO_COST = "neither capex_usd_per_device nor rent is stated"
 
@@ -172,7 +175,7 @@ def _bands(
             continue
         finite = np.asarray(draws[name])[np.isfinite(draws[name])]
         if float(value) <= 0 or not len(finite):
-            figures[name], reasons[name] = None, NONE_PAID.get(name, "nothing is paid for it")
+            figures[name], reasons[name] = None, NONE_PAID.get(name, "is 0 by what is stated")
             continue
         # What is drawn just above 0 is 0 to rounding; a band is positive.
         drawn = np.maximum(finite, float(value) * 1e-9)
