@@ -40,6 +40,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "results": {"core", "energy", "stats", "metrics", "checks"},
     "search": {"core"},
     "tpf": {"core", "stats", "documents", "hardware"},
+    "economics": {"core", "stats", "documents", "hardware", "tpf"},
     "comparison": {"core", "energy", "stats", "metrics", "results"},
     "frames": {"core", "store", "metrics", "results"},
     "audit": {"core", "energy", "stats", "metrics", "results"},
@@ -99,6 +100,11 @@ UNITLESS: Mapping[str, Set[str]] = {
         "tpf.bands.Band.times.factor",
         "tpf.bands.exactly.value",
         "tpf.bands.from_draws.value",
+    },
+    "the unit is the last word of the scenario's key": {
+        "economics.quantity.Quantity.value",
+        "economics.quantity.Quantity.low",
+        "economics.quantity.Quantity.high",
     },
     "a field of another tool's file, whose unit its reader knows": {
         "interchange.results.fields.Fields.number",

@@ -14,6 +14,7 @@ from wattbench import plugins
 from wattbench.cli.machines import attention
 from wattbench.cli.options import database_option, json_option
 from wattbench.cli.tables import console, fits
+from wattbench.economics import load_scenario, scenario_names
 from wattbench.energy.calibration import fit_from_json
 from wattbench.hardware import load_model, load_profile, model_names, profile_names
 from wattbench.hardware.detect import NAME as LOCAL_CPU
@@ -29,7 +30,16 @@ from wattbench.store import (
 )
 from wattbench.workload import load_workload, workload_names
 
-TOPICS = ("runs", "calibrations", "backends", "meters", "workloads", "hardware", "models")
+TOPICS = (
+    "runs",
+    "calibrations",
+    "backends",
+    "meters",
+    "workloads",
+    "hardware",
+    "models",
+    "scenarios",
+)
 
 
 @click.command(name="list")
@@ -43,7 +53,7 @@ TOPICS = ("runs", "calibrations", "backends", "meters", "workloads", "hardware",
 @database_option
 @json_option
 def command(topic: str, selector: str | None, database: str | None, as_json: bool) -> None:
-    """List stored runs or calibrations; the backends, meters, workloads, machines or models.
+    """List stored runs or calibrations, or what there is to run, to measure with and to buy.
 
     Of a machine it says how its power under load is known: measured on that device, modelled,
     nameplate, or assumed. Of a model it gives billions of weights.
@@ -54,6 +64,8 @@ def command(topic: str, selector: str | None, database: str | None, as_json: boo
         rows = _calibration_rows(database)
     elif topic == "workloads":
         rows = [{"name": n, "about": load_workload(n).about} for n in workload_names()]
+    elif topic == "scenarios":
+        rows = [{"name": n, "about": load_scenario(n).about} for n in scenario_names()]
     elif topic == "hardware":
         rows = _hardware_rows()
     elif topic == "models":

@@ -53,7 +53,11 @@ class Band:
 
     def draws(self, name: str, seed: int = 0, n: int = DRAWS) -> Array:
         """``n`` draws [unit of the value]; equal names, seeds and n give equal quantiles."""
-        z = normal_draws(name, seed, n)
+        return self.at(normal_draws(name, seed, n))
+
+    def at(self, sd_count: Array | float) -> Array:
+        """Where it is [unit of the value] at a standard normal quantile: ±Z90 are its ends."""
+        z = np.asarray(sd_count)
         width = np.where(z < 0, np.log(self.value / self.low), np.log(self.high / self.value))
         return np.asarray(self.value * np.exp(z / Z90 * width))
 

@@ -204,9 +204,10 @@ def filled_like(
     for group, name in BLANKS:
         mine, theirs = getattr(machine, group), getattr(like, group)
         figure = getattr(theirs, name, None)
-        memoryless = group == "memory" and mine is None
-        if figure is None or getattr(mine, name, None) is not None or memoryless:
+        if figure is None or getattr(mine, name, None) is not None:
             continue
+        if group == "memory" and mine is None:
+            continue  # what holds the weights is no blank that another machine could fill
         if (group, name) == ("memory", "reserve"):
             share = machine.need("memory", "capacity") / like.need("memory", "capacity")
             figure = _scaled(figure, share)

@@ -1,0 +1,680 @@
+"""``wattbench procure``: figures against sums by hand, limits that hold, orders that are honest."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command import called
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wattbench.economics import (
+    Footprint,
+    Room,
+    compare,
+    evaluate,
+    lines_of,
+    load_scenario,
+    plan_racks,
+)
+from wattbench.economics.site import circuits_per_rack
+from wattbench.workload import load_workload
+
+DOC = Path(__file__).parents[1] / "docs" / "procurement.md"
+
+PLAIN: dict[str, Any] = {
+    "name": "plain",
+    "about": "One machine, every number exact.",
+    "model": "llama-3.1-8b",
+    "load": {"input_tokens": 1000, "output_tokens": 100},
+    "demand": {"tiers": [{"name": "only", "tokens_per_s_per_user": 5}]},
+    "site": {
+        "delivered_mw": 1,
+        "delivered_at": "grid",
+        "pue": 1.25,
+        "rack_kw": 40,
+        "power_usd_per_kwh": 0.1,
+        "grid_gco2e_per_kwh": 400,
+        "utilisation_fraction": 0.5,
+    },
+    "finance": {"lifetime_years": 4},
+    "options": [],
+}
+
+
+def exact(value: float, spread: float = 1.0) -> dict[str, Any]:
+    """A measured figure with a band of a factor."""
+    ends = {"low": value / spread, "high": value * spread}
+    return {"value": value, **ends, "kind": "measured"}
+
+
+def option(
+    name: str = "a", *, rate: float = 1000.0, joules: float = 2.0, spread: float = 1.0, **more: Any
+) -> dict[str, Any]:
+    """An H200 with one measured point of 100 users at the node."""
+    point = {
+        "concurrency": 100,
+        "output_tokens_per_s": exact(rate, spread),
+        "energy_per_output_token_joules": exact(joules, spread),
+        "boundary": "node",
+    }
+    found = {
+        "name": name,
+        "machine": "h200-sxm",
+        "devices_per_replica": 1,
+        "devices_per_rack": 16,
+        "provisioned_watts_per_device": 2500,
+        "capex_usd_per_device": 10_000,
+        "points": [point],
+    }
+    return {key: value for key, value in (found | more).items() if value is not None}
+
+
+def written(folder: Path, *options: dict[str, Any], **changes: Any) -> str:
+    """A scenario file; changes by dotted place, with ``__`` between."""
+    content = copy.deepcopy(PLAIN) | {"options": list(options)}
+    for place, value in changes.items():
+        *outer, last = place.split("__")
+        inner = content
+        for key in outer:
+            inner = inner[key]
+        inner[last] = value
+    path = folder / "scenario.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return str(path)
+
+
+def procured(scenario: str, *arguments: str) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    done = called("procure", scenario, "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def figures(shown: dict[str, Any], name: str = "a", case: str = "only") -> dict[str, float]:
+    """Values of an option's figures."""
+    (found,) = (o for o in shown["outcomes"] if (o["option"], o["case"]) == (name, case))
+    assert found["reason"] is None, found["reason"]
+    return {key: band["value"] for key, band in found["figures"].items() if band}
+
+
+def test_exact_numbers_come_out_as_by_hand(tmp_path: Path) -> None:
+    """20 racks of 16 at 40 kW in 800 kW of IT, half of the time at 1000 tokens/s and 2 J each."""
+    shown = procured(written(tmp_path, option(embodied_kgco2e_per_device=200)))
+    found = figures(shown)
+    (outcome,) = shown["outcomes"]
+    assert outcome["installed"] == {"racks": 20, "devices": 320, "limit": "provisioned power"}
+    assert outcome["binding"].startswith("machines")
+    rate = 320 * 1000 * 0.5
+    # The profile says 112 W with a model loaded, at the board; the server is 1.7 times that.
+    idle_watts = 320 * 0.5 * 112 * 1.7
+    facility_watts = 1.25 * (rate * 2 + idle_watts)
+    seconds = 4 * 8766 * 3600
+    expected = {
+        "tokens_per_s": rate,
+        "energy_tokens_per_s": 0.8e6 / 2,
+        "tokens_per_s_per_mw": rate,
+        "users_per_replica": 100,
+        "interactivity_per_watt": 10 / 2000,
+        "node_joules": 2.0,
+        "facility_joules": 2.5,
+        "idle_joules": 1.25 * idle_watts / rate,
+        "capital_usd_per_mtoken": 320 * 10_000 / seconds / rate * 1e6,
+        "energy_usd_per_mtoken": facility_watts / 3.6e6 * 0.1 / rate * 1e6,
+        "operational_gco2e_per_mtoken": facility_watts / 3.6e6 * 400 / rate * 1e6,
+        "embodied_gco2e_per_mtoken": 320 * 200e3 / seconds / rate * 1e6,
+    }
+    assert {key: found[key] for key in expected} == pytest.approx(expected, rel=1e-9)
+    assert found["usd_per_mtoken"] == pytest.approx(
+        found["capital_usd_per_mtoken"] + found["energy_usd_per_mtoken"]
+    )
+    assert found["gco2e_per_mtoken"] == pytest.approx(
+        found["operational_gco2e_per_mtoken"] + found["embodied_gco2e_per_mtoken"]
+    )
+
+
+def test_capital_upkeep_and_interest(tmp_path: Path) -> None:
+    """The annuity of 8 % over 4 years, on 1.5 times the devices' price, and a tenth of upkeep."""
+    finance = {
+        "lifetime_years": 4,
+        "discount_rate_fraction": 0.08,
+        "capex_ratio": 1.5,
+        "opex_fraction_per_year": 0.1,
+    }
+    found = figures(procured(written(tmp_path, option(), finance=finance)))
+    per_year = 320 * 15_000 / (160_000 * 8766 * 3600) * 1e6
+    annuity = 0.08 / (1 - 1.08**-4)
+    assert found["capital_usd_per_mtoken"] == pytest.approx(annuity * per_year)
+    assert found["upkeep_usd_per_mtoken"] == pytest.approx(0.1 * per_year)
+
+
+@given(
+    it_kw=st.floats(1, 5000),
+    cooling_kw=st.none() | st.floats(1, 5000),
+    places=st.none() | st.integers(1, 300),
+    circuits=st.integers(1, 400),
+    circuit_kw=st.floats(2, 60),
+    over=st.sampled_from([1.0, 1.2]),
+    racks=st.lists(
+        st.tuples(st.floats(5, 130), st.integers(1, 72), st.integers(1, 16)), min_size=1, max_size=3
+    ),
+    wanted=st.floats(1, 1e7),
+)
+def test_what_is_installed_keeps_every_limit(  # noqa: PLR0917
+    it_kw: float,
+    cooling_kw: float | None,
+    places: int | None,
+    circuits: int,
+    circuit_kw: float,
+    over: float,
+    racks: list[tuple[float, int, int]],
+    wanted: float,
+) -> None:
+    """Circuits, provisioned power, cooling and places hold, whatever the machines are."""
+    room = Room(
+        it_watts=1e3 * it_kw,
+        cooling_watts=None if cooling_kw is None else 1e3 * cooling_kw,
+        rack_count=places,
+        circuit_count=circuits,
+        circuit_watts=1e3 * circuit_kw,
+        oversubscription_ratio=over,
+    )
+    footprints = [
+        Footprint(rack_watts=1e3 * kw, devices_per_rack=devices, devices_per_replica=replica)
+        for kw, devices, replica in racks
+    ]
+    plan = plan_racks(room, footprints, [1e-3] * len(footprints), wanted)
+    used = [n * circuits_per_rack(room, f) for n, f in zip(plan.racks, footprints, strict=True)]
+    for count, footprint in zip(plan.racks, footprints, strict=True):
+        fed = circuits_per_rack(room, footprint) * room.circuit_watts
+        assert fed >= footprint.rack_watts * (1 - 1e-6), count
+    watts = sum(n * f.rack_watts for n, f in zip(plan.racks, footprints, strict=True))
+    assert sum(used) <= circuits
+    assert watts <= room.it_watts * over * (1 + 1e-6)
+    assert cooling_kw is None or watts <= 1e3 * cooling_kw * over * (1 + 1e-6)
+    assert places is None or sum(plan.racks) <= places
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    times=st.integers(2, 6),
+    racks=st.integers(1, 30),
+    mw=st.floats(0.05, 3),
+    joules=st.floats(0.5, 20),
+)
+def test_power_and_machines_scaled_together_scale_the_rate(
+    tmp_path_factory: pytest.TempPathFactory, times: int, racks: int, mw: float, joules: float
+) -> None:
+    """So do its power and its devices, and nothing that is per token changes."""
+    folder = tmp_path_factory.mktemp("scaled")
+    rates = []
+    for factor in (1, times):
+        path = written(
+            folder,
+            option(joules=joules, devices_available=16 * racks * factor),
+            site__delivered_mw=mw * factor,
+            site__oversubscription_ratio=1000,
+            site__utilisation_fraction=1,
+        )
+        scenario = load_scenario(path)
+        (outcome,) = evaluate(scenario, lines_of(scenario), draws_count=50)
+        rates.append(outcome.figures)
+    one, many = rates
+    if one["tokens_per_s"] is None:
+        # The power does not even keep the machines idle.
+        assert many["tokens_per_s"] is None
+        return
+    for name, band in one.items():
+        other = many[name]
+        if band is not None:
+            assert other is not None
+            scale = times if name.endswith("tokens_per_s") else 1
+            assert other.value == pytest.approx(scale * band.value, rel=1e-6), name
+
+
+@pytest.mark.parametrize("pue", [1.0, 1.1, 1.6, 2.0])
+def test_the_pue_enters_once(tmp_path: Path, pue: float) -> None:
+    """Power at the grid is the same as what is left of it at IT; joules and bill take it once."""
+    changes = {"site__pue": pue, "site__oversubscription_ratio": 100}
+    some = option(devices_available=160)
+    grid = figures(procured(written(tmp_path, some, site__delivered_mw=1, **changes)))
+    at_it = figures(
+        procured(
+            written(
+                tmp_path,
+                some,
+                site__delivered_mw=1 / pue,
+                site__delivered_at="it",
+                **changes,
+            )
+        )
+    )
+    del grid["tokens_per_s_per_mw"], at_it["tokens_per_s_per_mw"]
+    assert at_it == pytest.approx(grid)
+    assert grid["facility_joules"] == pytest.approx(pue * grid["node_joules"])
+    assert grid["energy_tokens_per_s"] == pytest.approx(1e6 / pue / 2)
+    per_joule = 0.1 / 3.6e6 * 1e6
+    spent_joules = grid["facility_joules"] + grid["idle_joules"]
+    assert grid["energy_usd_per_mtoken"] == pytest.approx(spent_joules * per_joule)
+
+
+def test_the_energy_ceiling_feeds_idle_machines(tmp_path: Path) -> None:
+    """With more machines than power, mean power is all the power of IT, and no more."""
+    changes = {"site__oversubscription_ratio": 100, "site__utilisation_fraction": 1}
+    a = option(devices_available=1600)
+    shown = procured(written(tmp_path, a, **changes))
+    found = figures(shown)
+    assert shown["outcomes"][0]["binding"] == "energy"
+    facility_joules = found["facility_joules"] + found["idle_joules"]
+    assert found["tokens_per_s"] * facility_joules == pytest.approx(1e6)
+    assert found["tokens_per_s"] < 0.8e6 / 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit"),
+    [
+        ({"site__racks": 7}, "rack places"),
+        ({"site__circuits": {"count": 9, "kw": 40}}, "circuits"),
+        ({"site__circuits": {"count": 9, "kw": 20}}, "circuits"),
+        ({"site__cooling_kw": 300}, "cooling"),
+        ({"demand__output_tokens_per_s": 30_000}, "demand"),
+    ],
+)
+def test_each_limit_is_named(tmp_path: Path, changes: dict[str, Any], limit: str) -> None:
+    """Whole racks, and the name of what keeps the next one out."""
+    shown = procured(written(tmp_path, option(), **changes))
+    installed = shown["outcomes"][0]["installed"]
+    racks = {"rack places": 7, "circuits": 9, "cooling": 7, "demand": 4}[limit]
+    if changes.get("site__circuits", {}).get("kw") == 20:
+        racks = 4
+    assert (installed["racks"], installed["limit"]) == (racks, limit)
+
+
+def test_demand_binds_where_it_is_small(tmp_path: Path) -> None:
+    """No more is served than is asked for, and idle machines are paid by those tokens."""
+    shown = procured(written(tmp_path, option(), demand__output_tokens_per_s=30_000))
+    assert shown["outcomes"][0]["binding"] == "demand"
+    assert figures(shown)["tokens_per_s"] == pytest.approx(30_000)
+
+
+def test_unknown_power_is_no_zero(tmp_path: Path) -> None:
+    """A machine of no published power has no figure, and says why; the others have."""
+    npu = {"name": "npu", "machine": "intel-lunar-lake-npu", "devices_per_node": 1}
+    shown = procured(written(tmp_path, option(), npu))
+    (outcome,) = (o for o in shown["outcomes"] if o["option"] == "npu")
+    assert "intel-lunar-lake-npu" in outcome["reason"]
+    assert set(outcome["figures"].values()) == {None}
+    assert figures(shown)["tokens_per_s"] > 0
+
+
+def test_power_that_nobody_measured_is_an_interval(tmp_path: Path) -> None:
+    """A design power alone gives a nameplate figure, at least fivefold from end to end."""
+    amd = {"name": "b", "machine": "mi355x", "like": "h200-sxm", "devices_per_node": 8}
+    shown = procured(written(tmp_path, amd))
+    (outcome,) = shown["outcomes"]
+    band = outcome["figures"]["meter_joules"]
+    assert band["kind"] == "nameplate"
+    assert band["high"] > 5 * band["low"]
+    assert outcome["figures"]["usd_per_mtoken"] is None
+    assert "capex_usd_per_device" in outcome["reasons"]["usd_per_mtoken"]
+    assert any("as h200-sxm" in note for note in shown["notes"])
+
+
+def test_what_two_options_share_cancels(tmp_path: Path) -> None:
+    """The same modelled machine at two prices is ranked, although each cost is a decade wide."""
+    same = {"machine": "h200-sxm"}
+    dear = {**same, "name": "dear", "capex_usd_per_device": 12_000}
+    cheap = {**same, "name": "cheap", "capex_usd_per_device": 10_000}
+    shown = procured(written(tmp_path, dear, cheap))
+    cost = next(o for o in shown["outcomes"])["figures"]["usd_per_mtoken"]
+    assert cost["high"] > 3 * cost["low"]
+    (pair,) = shown["comparisons"]
+    assert (pair["cheaper"], pair["dearer"], pair["ranked"]) == ("cheap", "dear", True)
+    assert pair["ratio"]["high"] < 1.21
+
+
+def test_wide_bands_are_not_ranked_and_narrow_ones_are(tmp_path: Path) -> None:
+    """An order is declared where the band of the ratio leaves out 1, and only there."""
+    for spread, ranked in ((1.5, False), (1.02, True)):
+        a, b = option("a", spread=spread), option("b", rate=800, spread=spread)
+        (pair,) = procured(written(tmp_path, a, b))["comparisons"]
+        assert (pair["cheaper"], pair["ranked"]) == ("a", ranked), spread
+        assert (pair["ratio"]["low"] > 1) == ranked
+
+
+def test_a_tier_that_nobody_reaches_is_said(tmp_path: Path) -> None:
+    """Between points users are found in logarithms; beyond the last there is nothing."""
+    tiers = [{"name": "fast", "tokens_per_s_per_user": 11}]
+    scenario = written(tmp_path, option(), demand={"tiers": tiers})
+    (outcome,) = procured(scenario)["outcomes"]
+    assert outcome["reason"].startswith("does not reach 11 tokens/s per user: 10 ")
+    assert "fast" in called("procure", scenario).stdout
+
+
+def test_users_lie_between_points_in_logarithms(tmp_path: Path) -> None:
+    """From 40 tokens/s at 10 users to 10 at 160: 20 at 40."""
+    ends = [(10, 400.0), (160, 1600.0)]
+    points = [
+        {
+            "concurrency": users,
+            "output_tokens_per_s": exact(rate),
+            "energy_per_output_token_joules": exact(2.0),
+            "boundary": "node",
+        }
+        for users, rate in ends
+    ]
+    tiers = [{"name": "only", "tokens_per_s_per_user": 20}]
+    found = figures(procured(written(tmp_path, option(points=points), demand={"tiers": tiers})))
+    assert found["users_per_replica"] == pytest.approx(40)
+    assert found["tokens_per_s"] == pytest.approx(800 * 320 * 0.5)
+
+
+def test_board_joules_become_node_joules_with_their_interval(tmp_path: Path) -> None:
+    """1.5 to 1.9 times, assumed; the meter's own figure stays measured."""
+    point = option()["points"][0] | {"boundary": "board"}
+    (outcome,) = procured(written(tmp_path, option(points=[point])))["outcomes"]
+    board, node = (outcome["figures"][f"{name}_joules"] for name in ("meter", "node"))
+    assert (board["value"], board["kind"]) == (2.0, "measured")
+    assert (node["value"], node["kind"]) == (pytest.approx(3.4), "assumed")
+    assert (node["low"], node["high"]) == (
+        pytest.approx(3.0, rel=0.01),
+        pytest.approx(3.8, rel=0.01),
+    )
+
+
+def test_a_table_of_measured_points(tmp_path: Path) -> None:
+    """Rows of one machine and model; the rate follows from the power where it is left out."""
+    (tmp_path / "runs.csv").write_text(
+        "machine,model,concurrency,energy_per_output_token_joules,output_tokens_per_s,"
+        "mean_power_watts\n"
+        "H200,8B,100,2,,2000\nH200,8B,50,3,,1800\nH100,8B,100,5,100,\n",
+        encoding="utf-8",
+    )
+    table = {"csv": "runs.csv", "machine": "H200", "model": "8B", "boundary": "node"}
+    (outcome,) = procured(written(tmp_path, option(points=None, measured=table)))["outcomes"]
+    node = outcome["figures"]["node_joules"]
+    assert node["value"] == pytest.approx(2.0)
+    assert node["kind"] == "measured"
+    assert node["high"] == pytest.approx(2.2, rel=0.01)
+    wrong = called(
+        "procure", written(tmp_path, option(points=None, measured=table | {"model": "9B"}))
+    )
+    assert wrong.returncode == 2
+    assert "no row of H200 with 9B (there is H200 with 8B" in wrong.stderr
+
+
+def test_a_fleet_serves_each_tier_with_its_own_machine(tmp_path: Path) -> None:
+    """Replicas stand in proportion to the time that a token of the mix takes of each."""
+    tiers = [
+        {"name": "slow", "tokens_per_s_per_user": 10, "share": 0.75},
+        {"name": "fast", "tokens_per_s_per_user": 40, "share": 0.25},
+    ]
+    quick = option("quick", rate=4000, joules=8)
+    parts = [{"option": "a", "tiers": ["slow"]}, {"option": "quick", "tiers": ["fast"]}]
+    fleet = {"name": "both", "fleet": parts}
+    shown = procured(written(tmp_path, option(), quick, fleet, demand={"tiers": tiers}))
+    (both,) = (o for o in shown["outcomes"] if o["option"] == "both")
+    assert both["case"] == "mix"
+    found = figures(shown, "both", "mix")
+    assert found["node_joules"] == pytest.approx(0.75 * 2 + 0.25 * 8)
+    # 0.75/1000 to 0.25/4000 is 12 to 1: of 20 racks 18 and 1, and one more where it is needed.
+    assert found["machines_tokens_per_s"] == pytest.approx(0.5 * 16 * 1000 * 18 / 0.75, rel=0.06)
+    (alone,) = (o for o in shown["outcomes"] if (o["option"], o["case"]) == ("a", "mix"))
+    assert "does not reach 40" in alone["reason"]
+
+
+def test_break_evens_are_where_the_costs_meet(tmp_path: Path) -> None:
+    """Evaluated again at its price of energy, or at its utilisation, the pair costs the same."""
+    thrifty = option("thrifty", joules=1.0, capex_usd_per_device=11_000)
+    greedy = option("greedy", joules=3.0)
+    (pair,) = procured(written(tmp_path, thrifty, greedy))["comparisons"]
+    even = pair["break_even"]
+    price = even["power_usd_per_kwh"]
+    again = procured(written(tmp_path, thrifty, greedy, site__power_usd_per_kwh=price))
+    costs = [figures(again, name)["usd_per_mtoken"] for name in ("thrifty", "greedy")]
+    assert costs[0] == pytest.approx(costs[1], rel=1e-6)
+    busy = even["utilisation_fraction"]
+    dearer = figures(procured(written(tmp_path, thrifty, greedy)), pair["dearer"])
+    idle = figures(
+        procured(written(tmp_path, thrifty, greedy, site__utilisation_fraction=busy)),
+        pair["cheaper"],
+    )
+    assert idle["usd_per_mtoken"] == pytest.approx(dearer["usd_per_mtoken"], rel=1e-3)
+
+
+def test_the_tornado_is_in_order_and_has_the_drift(tmp_path: Path) -> None:
+    """Widest first, each with the two ends of its own band."""
+    price = exact(10_000, 1.5)
+    drift = {"value": 1, "low": 0.6, "high": 1.1}
+    path = written(tmp_path, option(capex_usd_per_device=price), engine_drift_ratio=drift)
+    (outcome,) = procured(path)["outcomes"]
+    names = [swing["name"] for swing in outcome["tornado"]]
+    assert names[:2] == ["engine drift: its own engine", "a: price"]
+    swings = [s["high_usd_per_mtoken"] / s["low_usd_per_mtoken"] for s in outcome["tornado"]]
+    assert swings == sorted(swings, reverse=True)
+    value = outcome["figures"]["capital_usd_per_mtoken"]["value"]
+    total = outcome["figures"]["usd_per_mtoken"]["value"]
+    assert outcome["tornado"][1]["high_usd_per_mtoken"] == pytest.approx(total + 0.5 * value)
+
+
+def test_inferencex_is_apart_and_by_its_own_formula(tmp_path: Path) -> None:
+    """1000 tokens/s of a device provisioned with 2.5 kW."""
+    path = written(tmp_path, option(), conventions=["inferencex-provisioned"])
+    (outcome,) = procured(path)["outcomes"]
+    theirs = outcome["inferencex_provisioned"]
+    assert theirs["tokens_per_s_per_mw"]["value"] == pytest.approx(1000 * 1000 / 2.5)
+    assert theirs["joules_per_token"]["value"] == pytest.approx(2.5 * 1000 / 1000)
+    (plain,) = procured(written(tmp_path, option()))["outcomes"]
+    assert plain["inferencex_provisioned"] is None
+    assert plain["figures"] == outcome["figures"]
+
+
+def test_a_rent_may_hold_the_energy(tmp_path: Path) -> None:
+    """Then none is billed twice; the carbon stays."""
+    rent = {"usd_per_device_hour": 1.8, "includes_energy": True}
+    shown = procured(written(tmp_path, option(capex_usd_per_device=None, rent=rent)))
+    found = figures(shown)
+    assert found["usd_per_mtoken"] == pytest.approx(320 * 1.8 / 3600 / 160_000 * 1e6)
+    assert shown["outcomes"][0]["reasons"]["energy_usd_per_mtoken"].startswith("in the rent")
+    assert found["operational_gco2e_per_mtoken"] > 0
+
+
+def test_quality_below_the_floor_is_out_and_unstated_is_said(tmp_path: Path) -> None:
+    """A floor is judged by what is stated, and not assumed to be met."""
+    floor = {"metric": "mmlu", "minimum": 0.8}
+    tiers = [{"name": "only", "tokens_per_s_per_user": 10, "quality_floor": floor}]
+    options = [
+        option("good", quality={"mmlu": 0.82}),
+        option("bad", quality={"mmlu": 0.7}),
+        option(),
+    ]
+    shown = procured(written(tmp_path, *options, demand={"tiers": tiers}))
+    reasons = {o["option"]: o["reason"] for o in shown["outcomes"]}
+    assert reasons["good"] is None
+    assert "below the floor of 0.8" in reasons["bad"]
+    assert [note for note in shown["notes"] if "not stated" in note and note.startswith("a: ")]
+
+
+def test_a_pack_settles_what_it_says(tmp_path: Path) -> None:
+    """At its limit a vendor makes the order a ranked one; at the threshold it is even."""
+    wide = option("wide", spread=2.0)
+    pricey = option("known", rate=900, capex_usd_per_device=exact(10_000, 1.2))
+    pack = tmp_path / "pack"
+    shown = procured(written(tmp_path, wide, pricey), "--rfp", str(pack))
+    assert not shown["comparisons"][0]["ranked"]
+    (folder,) = pack.iterdir()
+    stated = json.loads((folder / "rfp.json").read_text())
+    claims = stated["claims"]
+    assert [claim["cheaper"] for claim in claims] == ["wide", "known"]
+    (asked,), (against,) = (claim["measurements"] for claim in claims)
+    assert (stated["schema_version"], asked["option"], against["option"]) == (1, "wide", "wide")
+    workload = load_workload(str(folder / asked["workload"]))
+    users = {each["operating_point"]["concurrency"] for each in (asked, against)}
+    assert set(workload.arrivals.model_dump()["concurrency"]) == users
+    assert "wide" in (folder / "README.md").read_text()
+    sides = [each["interval_must_lie"] for each in asked["criteria"] + against["criteria"]]
+    assert sides == ["above", "below", "below", "above"]
+
+    def judged(measurement: dict[str, Any], place: str) -> dict[str, Any]:
+        rate, joules = (criterion[place] for criterion in measurement["criteria"])
+        measured = option("wide", rate=rate, joules=joules)
+        (pair,) = procured(written(tmp_path, measured, pricey))["comparisons"]
+        return dict(pair)
+
+    for measurement, cheaper in ((asked, "wide"), (against, "known")):
+        pair = judged(measurement, "limit")
+        assert pair["cheaper"] == cheaper
+        assert pair["ratio"]["low"] == pytest.approx(1, abs=0.02)
+        assert judged(measurement, "threshold")["ratio"]["value"] == pytest.approx(1, abs=2e-3)
+
+
+def test_tiers_may_have_lengths_of_their_own(tmp_path: Path) -> None:
+    """Longer prompts give fewer tokens; points of one load do not stand for another."""
+    own = {"input_tokens": 8000, "output_tokens": 100}
+    tiers = [
+        {"name": "short", "tokens_per_s_per_user": 20, "share": 0.5},
+        {"name": "long", "tokens_per_s_per_user": 20, "share": 0.5, "load": own},
+    ]
+    modelled = {"name": "m", "machine": "h200-sxm"}
+    shown = procured(written(tmp_path, modelled, option(), demand={"tiers": tiers}))
+    short, long, both = (
+        figures(shown, "m", case)["tokens_per_s"] for case in ("short", "long", "mix")
+    )
+    assert long < both < short
+    (measured,) = (o for o in shown["outcomes"] if (o["option"], o["case"]) == ("a", "long"))
+    assert "the tier has one of its own" in measured["reason"]
+
+
+def test_workloads_of_a_pack_load_for_any_name_and_speed(tmp_path: Path) -> None:
+    """Also a name with a plus, and a speed far below a token per second."""
+    tiers = [{"name": "only", "tokens_per_s_per_user": 0.02}]
+    pair = option("a+b", spread=2), option("c", rate=1100, spread=2)
+    path = written(tmp_path, *pair, demand={"tiers": tiers})
+    assert called("procure", path, "--rfp", str(tmp_path / "pack")).returncode == 0
+    found = [load_workload(str(each)) for each in (tmp_path / "pack").rglob("workload-*.yaml")]
+    assert {each.slo for each in found} == {"tpot:p50<50.000000s"}
+
+
+def test_a_pack_does_not_overwrite(tmp_path: Path) -> None:
+    """A folder that holds something is refused before anything is printed."""
+    (tmp_path / "kept.txt").write_text("mine")
+    path = written(tmp_path, option())
+    done = called("procure", path, "--rfp", str(tmp_path))
+    assert done.returncode == 2
+    assert "not empty" in done.stderr
+    assert not done.stdout
+
+
+WRONG = [
+    ({"site__pue": 0.9}, "site.pue", "1 or more"),
+    ({"site__pue": {"value": 1.2, "low": 1.3, "high": 1.4}}, "site.pue", "outside"),
+    ({"site__utilisation_fraction": 1.5}, "site.utilisation_fraction", "at most 1"),
+    ({"site__power_usd_per_kwh": "cheap"}, "site.power_usd_per_kwh", "must be a number"),
+    ({"site__powr": 1}, "site.powr", "unknown key"),
+    ({"finance": {}}, "finance.lifetime_years", "required"),
+    ({"demand__output_tokens_per_s": 0}, "demand.output_tokens_per_s", "above 0"),
+]
+
+
+@pytest.mark.parametrize(("changes", "key", "message"), WRONG)
+def test_a_wrong_scenario_names_line_and_key(
+    tmp_path: Path, changes: dict[str, Any], key: str, message: str
+) -> None:
+    """File, line, key, and what would be right."""
+    done = called("procure", written(tmp_path, option(), **changes))
+    assert done.returncode == 2
+    assert "scenario.yaml:" in done.stderr
+    assert key in done.stderr
+    assert message in done.stderr
+
+
+WRONG_OPTIONS = [
+    (option(machine=None), "either machine or fleet"),
+    (option(rent={"usd_per_device_hour": 1, "includes_energy": True}), "bought or rented"),
+    (option(devices_per_replica=None), "devices_per_replica"),
+    (option(points=[option()["points"][0] | {"boundary": "facility"}]), "PUE inside"),
+    (option(machine="h20"), "option a: unknown hardware profile"),
+    ({"name": "f", "fleet": [{"option": "g", "tiers": ["only"]}]}, "names 'g', no machine"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG_OPTIONS)
+def test_a_wrong_option_says_what_to_change(
+    tmp_path: Path, wrong: dict[str, Any], message: str
+) -> None:
+    """What contradicts itself is refused, above all a PUE that would count twice."""
+    done = called("procure", written(tmp_path, wrong))
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_rack_too_small_is_said(tmp_path: Path) -> None:
+    """A rack's limit is that of the site; the option says why it has no figures."""
+    (outcome,) = procured(written(tmp_path, option(devices_per_rack=17)))["outcomes"]
+    assert "a rack takes rack_kw = 40 kW" in outcome["reason"]
+
+
+def test_csv_and_page_hold_every_figure(tmp_path: Path) -> None:
+    """A row for each figure, with the reason where it is unknown; a page with its table."""
+    path = written(tmp_path, option(), about="Less <b>than</b> half.")
+    rows = list(csv.DictReader(io.StringIO(called("procure", path, "--csv").stdout)))
+    by_figure = {row["figure"]: row for row in rows}
+    assert float(by_figure["node_joules"]["value"]) == pytest.approx(2)
+    assert "no embodied carbon" in by_figure["embodied_gco2e_per_mtoken"]["reason"]
+    page = called("procure", path, "--html").stdout
+    assert page.startswith("<!doctype html>")
+    assert "site.power_usd_per_kwh" in page
+    assert "<b>" not in page
+    assert called("procure", path, "--html", "--csv").returncode == 2
+
+
+def test_seeds_agree_on_values_and_repeat(tmp_path: Path) -> None:
+    """A seed gives the same bands again; another one other bands about the same values."""
+    path = written(tmp_path, option(spread=1.3))
+    first, again, other = (procured(path, "--seed", seed) for seed in ("1", "1", "2"))
+    assert first == again
+    ends = [o["outcomes"][0]["figures"]["usd_per_mtoken"] for o in (first, other)]
+    assert ends[0]["value"] == ends[1]["value"]
+    assert ends[0]["low"] != ends[1]["low"]
+    assert math.isclose(ends[0]["low"], ends[1]["low"], rel_tol=0.03)
+
+
+def test_the_worked_purchase_says_what_can_be_said() -> None:
+    """Every number but a default has its source; some orders are ranked, others are not."""
+    scenario = load_scenario("purchase-70b-chat")
+    without = [place for place, number in scenario.numbers() if number.source is None]
+    assert without == ["site.oversubscription_ratio"]
+    pairs = compare(evaluate(scenario, lines_of(scenario)))
+    assert {pair.ranked for pair in pairs} == {True, False}
+    assert all(pair.second.option == "cs3" for pair in pairs if pair.ranked)
+
+
+def test_shipped_scenarios_are_listed() -> None:
+    """With what they are about; an unknown name gives the nearest."""
+    assert "purchase-70b-chat" in called("list", "scenarios").stdout
+    assert "did you mean 'purchase-70b-chat'" in called("procure", "purchase-70b").stderr
+
+
+def test_the_page_of_the_docs_is_what_the_command_prints(tmp_path: Path) -> None:
+    """Each block of docs/procurement.md is in what its command prints, or in its pack."""
+    page = DOC.read_text(encoding="utf-8")
+    assert "wattbench procure purchase-70b-chat --rfp requests" in page
+    pack = tmp_path / "requests"
+    done = called("procure", "purchase-70b-chat", "--rfp", str(pack))
+    printed = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+    asked = "\n".join(path.read_text(encoding="utf-8") for path in pack.glob("*/README.md"))
+    for kind, source, least in (("text", printed, 5), ("markdown", asked, 1)):
+        blocks = page.split(f"```{kind}\n")[1:]
+        assert len(blocks) >= least
+        for block in blocks:
+            assert block.split("```")[0].strip() in source, block
+    for path in pack.glob("*/workload-*.yaml"):
+        assert load_workload(str(path)).name.startswith("rfp-")
