@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from wattbench.cli.tables import console
 from wattbench.cli.tpf_points import point_options, points_table
 from wattbench.core.errors import UsageError
 from wattbench.tpf.forms import best_form, form_errors, formula_of
-from wattbench.tpf.function import TokenProductionFunction, fit
-from wattbench.tpf.table import Table
+from wattbench.tpf.function import Prediction, TokenProductionFunction, fit
+from wattbench.tpf.table import ENERGY, Table
 from wattbench.tpf.validate import Validation, leave_group_out, leave_one_out, rank_pairs
 
 Told = Callable[[str], None]
@@ -89,6 +89,7 @@ def _validation(table: Table, scheme: str, told: Told) -> Validation:
 def _json(function: TokenProductionFunction) -> dict[str, Any]:
     table = function.table
     errors = form_errors(table, function.energy)
+    curve = function.predict(table)
     groups = table.groups().items()
     return {
         "schema_version": 1,
@@ -96,21 +97,20 @@ def _json(function: TokenProductionFunction) -> dict[str, Any]:
         "points": len(table),
         "form": best_form(errors),
         "form_errors": {name: _errors(off) for name, off in errors.items()},
-        "groups": [_group_json(function, key, rows, errors) for key, rows in groups],
+        "groups": [_group_json(table, key, rows, errors, curve) for key, rows in groups],
         "parts": function.energy.explained(),
     }
 
 
 def _group_json(
-    function: TokenProductionFunction,
+    table: Table,
     key: tuple[str, ...],
     rows: np.ndarray,
     errors: dict[str, np.ndarray],
+    curve: Sequence[Prediction],
 ) -> dict[str, Any]:
-    table = function.table
     own = {name: off[rows] for name, off in errors.items()}
     points = table.take(rows)
-    curve = function.predict(points)
     return {
         "group": dict(zip(table.by, key, strict=True)),
         "points": len(rows),
@@ -120,13 +120,11 @@ def _group_json(
         "errors": {name: _errors(off) for name, off in own.items()},
         "curve": [
             {
-                "concurrency": float(concurrency),
-                "measured_joules": float(joules),
-                "energy_per_output_token_joules": each.energy_per_output_token_joules.as_json(),
+                "concurrency": float(table.concurrency_count[row]),
+                "measured_joules": float(table.energy_per_output_token_joules[row]),
+                ENERGY: curve[row].energy_per_output_token_joules.as_json(),
             }
-            for concurrency, joules, each in zip(
-                points.concurrency_count, points.energy_per_output_token_joules, curve, strict=True
-            )
+            for row in rows
         ],
     }
 

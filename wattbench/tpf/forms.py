@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares, nnls
+from scipy.optimize import nnls
 from scipy.special import expit
 
 from wattbench.tpf.arrays import Array
@@ -18,6 +18,8 @@ from wattbench.tpf.process import Process
 from wattbench.tpf.table import Table
 
 _EXPONENTS = np.linspace(0.1, 2.0, 39)
+_MIDPOINTS = np.linspace(-1.0, 11.0, 25)
+_GROWTHS = np.geomspace(1e-4, 3.0, 32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,47 +41,66 @@ class Form:
     joules: Callable[[dict[str, float], Array], Array]
 
 
-def _linear(columns: list[Array], joules: Array) -> tuple[Array, Array]:
-    """Coefficients and sum of squared relative errors."""
-    found, off = nnls(np.stack(columns, axis=1) / joules[:, None], np.ones(len(joules)))
-    return found, off
+def _two(first: Array, second: Array) -> tuple[Array, Array, Array]:
+    """Coefficients of two columns that come nearest to 1, and how far they stay off.
+
+    Args:
+        first: Candidates of one column over the joules, shape (k, n).
+        second: Of the other.
+
+    Returns:
+        Both coefficients, zero or more, and the sum of squares, each of shape (k,).
+    """
+    uu, vv, uv = (first**2).sum(1), (second**2).sum(1), (first * second).sum(1)
+    u, v = first.sum(1), second.sum(1)
+    # Columns that are one and the same have no determinant: one of them alone does as well.
+    det = np.maximum(uu * vv - uv**2, 1e-12 * uu * vv)
+    both = np.stack([(u * vv - v * uv) / det, (v * uu - u * uv) / det])
+    alone = [np.stack([u / uu, 0 * u]), np.stack([0 * v, v / vv])]
+    tried = np.stack([np.where((both >= 0).all(0), both, np.inf), *alone])
+    with np.errstate(invalid="ignore"):
+        off = ((tried[:, 0, :, None] * first + tried[:, 1, :, None] * second - 1) ** 2).sum(2)
+    best = np.argmin(np.where(np.isfinite(off), off, np.inf), axis=0)
+    chosen = tried[best, :, np.arange(len(u))]
+    return chosen[:, 0], chosen[:, 1], off[best, np.arange(len(u))]
 
 
 def _hyperbola(b: Array, joules: Array) -> dict[str, float]:
-    (a, once), _ = _linear([np.ones_like(b), 1 / b], joules)
-    return {"a": float(a), "b": float(once)}
+    a, once, _ = _two((1 / joules)[None], (1 / b / joules)[None])
+    return {"a": float(a[0]), "b": float(once[0])}
 
 
 def _power(b: Array, joules: Array) -> dict[str, float]:
-    fits = [(_linear([np.ones_like(b), b**-c], joules), c) for c in _EXPONENTS]
-    ((a, once), _), c = min(fits, key=lambda each: each[0][1])
-    return {"a": float(a), "b": float(once), "c": float(c)}
+    columns = b ** -_EXPONENTS[:, None] / joules
+    a, once, off = _two(np.broadcast_to(1 / joules, columns.shape), columns)
+    best = int(np.argmin(off))
+    return {"a": float(a[best]), "b": float(once[best]), "c": float(_EXPONENTS[best])}
 
 
 def _turning(b: Array, joules: Array) -> dict[str, float]:
-    (a, once, more), _ = _linear([np.ones_like(b), 1 / b, b], joules)
+    columns = np.stack([np.ones_like(b), 1 / b, b], axis=1) / joules[:, None]
+    (a, once, more), _ = nnls(columns, np.ones(len(joules)))
     return {"a": float(a), "b": float(once), "d": float(more)}
 
 
 def _logistic(b: Array, joules: Array) -> dict[str, float]:
-    """By least squares on logarithms, from the published H100 figures scaled to the data."""
-    start = np.log([1.0, 2.0, 4.2, 0.1])
-    start[0] = np.log(np.median(joules / _logistic_joules(_named(start), b)))
-
-    def off(logs: Array) -> Array:
-        return np.asarray(np.log(_logistic_joules(_named(logs), b) / joules))
-
-    return _named(least_squares(off, start, max_nfev=200).x)
-
-
-def _named(logs: Array) -> dict[str, float]:
-    names = ("idle_joules", "power_ratio", "x0", "h")
-    return dict(zip(names, (float(value) for value in np.exp(np.clip(logs, -30, 30))), strict=True))
+    """Best of a grid over the two parameters that are not linear."""
+    midpoints, growths = (grid.ravel()[:, None] for grid in np.meshgrid(_MIDPOINTS, _GROWTHS))
+    step = (1 + growths * b) / b / joules
+    rise = expit(np.log2(b) - midpoints)
+    idle, more, off = _two(step * (1 - rise), step * rise)
+    best = int(np.argmin(off))
+    return {
+        "E0": float(idle[best]),
+        "E1": float(more[best]),
+        "x0": float(midpoints[best, 0]),
+        "h": float(growths[best, 0]),
+    }
 
 
 def _logistic_joules(p: dict[str, float], b: Array) -> Array:
     rise = expit(np.log2(b) - p["x0"])
-    return np.asarray(p["idle_joules"] * (1 + (p["power_ratio"] - 1) * rise) * (1 + p["h"] * b) / b)
+    return np.asarray((p["E0"] + (p["E1"] - p["E0"]) * rise) * (1 + p["h"] * b) / b)
 
 
 FORMS = (
@@ -105,7 +126,7 @@ FORMS = (
         joules=lambda p, b: p["a"] + p["b"] / b + p["d"] * b,
     ),
     Form(
-        name="E0·(1 + (r−1)/(1 + exp(x0 − log2 B)))·(1 + h·B)/B",
+        name="(E0 + (E1 − E0)/(1 + exp(x0 − log2 B)))·(1 + h·B)/B",
         source="logistic power (Hassan et al., arXiv 2602.05116, eq. 2) over an affine step "
         "(The 1/W Law, arXiv 2603.17280)",
         points=5,

@@ -30,7 +30,7 @@ from wattbench.tpf.covariance import (
 )
 from wattbench.tpf.table import Table
 
-FIT_ROWS = 500
+FIT_ROWS = 400
 """More rows than these are fitted on whole sweeps drawn from them: time grows with the cube."""
 DEGREES = 6.0
 """Of freedom of the noise: now and then a row is far off, and must not bend its neighbours."""
@@ -89,7 +89,7 @@ class Process:
         across = _matrix(self.parts, rows, self.table, self.logs)
         each = np.arange(len(rows))
         own = covariance(self.parts, likeness(self.parts, (rows, rows), each, each), self.logs)
-        left = own - np.einsum("ij,jk,ik->i", across, self.inverse, across)
+        left = own - ((across @ self.inverse) * across).sum(1)
         noise = np.exp(2 * self.logs[-1])
         log_sd = np.sqrt(np.maximum(left, 0.0) + noise)
         return Predicted(log=self.level + across @ self.weights, log_sd=log_sd)

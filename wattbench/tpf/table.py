@@ -111,8 +111,10 @@ def read_table(path: Path, by: Sequence[str]) -> Table:
             header = list(reader.fieldnames or ())
             _check_header(path, header, by)
             rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DocumentError(f"{path}: cannot be read as CSV: {error}") from None
+    except OSError as error:
+        raise DocumentError(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DocumentError(f"{path}: cannot be read as CSV in UTF-8: {error}") from None
     if not rows:
         raise DocumentError(f"{path}: has a header and no rows")
     return table_of(_checked(path, rows, header), by)
@@ -141,6 +143,11 @@ def table_of(rows: Iterable[Mapping[str, str | float]], by: Sequence[str]) -> Ta
 
 
 def _check_header(path: Path, header: Sequence[str], by: Sequence[str]) -> None:
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise DocumentError(f"{path}: line 1: the column {twice[0]!r} stands there twice")
+    if len(header) == 1 and ";" in header[0]:
+        raise DocumentError(f"{path}: line 1: cells are separated by commas, not by ';'")
     for column in (*by, CONCURRENCY, ENERGY):
         if column not in header:
             hint = "; --by COLS names the columns of a sweep" if column in by else ""
