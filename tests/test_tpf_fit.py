@@ -87,7 +87,7 @@ def test_leaving_out_in_closed_form_is_leaving_out() -> None:
     expected = without.predict(TABLE.take(rows))
     found = process.left_out([rows])
     assert found.log[rows] == pytest.approx(expected.log, rel=1e-6)
-    assert found.log_sd[rows] == pytest.approx(expected.log_sd, rel=1e-5)
+    assert found.log_sd[rows] == pytest.approx(expected.log_sd, rel=1e-4)
 
 
 def test_three_points_give_a_usable_curve() -> None:
