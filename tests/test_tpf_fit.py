@@ -143,6 +143,18 @@ def test_outside_of_what_was_measured_it_refuses() -> None:
         FITTED.predict(point(machine="unheard", model="of", concurrency=8.0))
 
 
+def test_what_a_meter_is_off_by_reaches_the_band() -> None:
+    """A gain that all points share cannot be seen in their scatter; their interval carries it."""
+    lines = [row | {"energy_half_width_fraction": 0.3} for row in sweeps.rows()]
+    metered = fit(table_of(lines, sweeps.BY))
+    at = point(machine="old", model="m7", concurrency=50.0)
+    wide = metered.predict(at)[0].energy_per_output_token_joules
+    narrow = FITTED.predict(at)[0].energy_per_output_token_joules
+    assert wide.value == pytest.approx(narrow.value)
+    assert wide.high / wide.value == pytest.approx(1 + 0.3 * 1.645 / 1.96, rel=0.02)
+    assert narrow.high / narrow.value < 1.06
+
+
 def test_power_is_joules_times_rate() -> None:
     """The identity of every record holds for predictions."""
     found = FITTED.predict(point(machine="new", model="m8", concurrency=50.0))[0]

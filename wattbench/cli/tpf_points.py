@@ -16,7 +16,7 @@ from wattbench.core.result import Estimate
 from wattbench.hardware import load_model, model_names
 from wattbench.results import PointResult, evaluate
 from wattbench.store import database_url
-from wattbench.tpf.table import CONCURRENCY, ENERGY, POWER, RATE, Table, read_table, table_of
+from wattbench.tpf.table import CONCURRENCY, ENERGY, POWER, RATE, WIDTH, Table, read_table, table_of
 
 RUN_COLUMNS = ("machine", "machine_count", "model", "precision", "engine", "task")
 """What names a sweep among stored runs."""
@@ -31,7 +31,8 @@ _OPTIONS = (
         "file",
         type=click.Path(path_type=Path, dir_okay=False),
         help="A table: the columns of --by, concurrency and energy_per_output_token_joules; "
-        "output_tokens_per_s, mean_power_watts and descriptors where they are known.",
+        "output_tokens_per_s, mean_power_watts, energy_half_width_fraction and descriptors where "
+        "they are known.",
     ),
     click.option(
         "--by",
@@ -107,6 +108,9 @@ def _row(point: PointResult) -> dict[str, str | float]:
     }
     for name in (ENERGY, RATE, POWER):
         row[name] = _value(metrics[name])
+    energy = metrics[ENERGY]
+    if energy.value and energy.low is not None and energy.high is not None:
+        row[WIDTH] = (energy.high - energy.low) / 2 / energy.value
     return row
 
 

@@ -2,7 +2,8 @@
 
 Sweeps that were measured are interpolated; a machine with a model that was not is predicted from
 what is known of the machine, of the model and of neighbours in size and count. Outside of the
-concurrencies that were measured the function refuses: nothing bounds how wrong it would be.
+concurrencies that were measured the function refuses: nothing bounds how wrong it would be. What
+all points of a sweep may be off by alike is no scatter that a fit could see; it widens the band.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import numpy as np
 from wattbench.core.errors import UsageError
 from wattbench.tpf.arrays import Array, Scalar
 from wattbench.tpf.bands import Band
-from wattbench.tpf.process import Predicted, Process, fit_process
+from wattbench.tpf.process import NORMAL_90, Predicted, Process, fit_process
 from wattbench.tpf.table import Table
 
 RELATED = ("machine", "model")
 """A point without a sweep must share one of these with the table."""
+NORMAL_95 = 1.96
 _SLACK = 1.01
 """Averages of one limit on concurrency differ by as much."""
 
@@ -81,8 +83,13 @@ class TokenProductionFunction:
         for row in range(len(points)):
             self._check(points, row, counts[row])
         widths = np.array([self.factors[0] if count else self.factors[1] for count in counts])
-        energy = _bands(self.energy.predict(points), widths)
-        rates = _bands(self.rate.predict(points), widths) if self.rate else [None] * len(points)
+        metered = [self._metered_fraction(points, row) for row in range(len(points))]
+        energy = _bands(self.energy.predict(points), widths, np.log1p(metered))
+        rates = (
+            _bands(self.rate.predict(points), widths, 0 * widths)
+            if self.rate
+            else [None] * len(points)
+        )
         return [
             Prediction(
                 energy_per_output_token_joules=each, output_tokens_per_s=rate, measured_points=count
@@ -108,6 +115,12 @@ class TokenProductionFunction:
                 same = self.table.rows_by((name,)).get((points.words[name][row],), np.array([]))
                 near |= {int(each) for each in same}
         return np.array(sorted(near), dtype=int)
+
+    def _metered_fraction(self, points: Table, row: int) -> Scalar:
+        """How far the meters of the rows that a point rests on may all be off, 90 %."""
+        near = self._related(points, row)
+        half = self.table.energy_half_width_fraction[near] * NORMAL_90 / NORMAL_95
+        return np.float64(np.median(half))
 
     def _check(self, points: Table, row: int, count: int) -> None:
         asked = points.concurrency_count[row]
@@ -150,8 +163,8 @@ def fit(table: Table, seed: int = 0) -> TokenProductionFunction:
     )
 
 
-def _bands(found: Predicted, widths: Array) -> list[Band]:
-    half = widths * found.log_sd
+def _bands(found: Predicted, widths: Array, common: Array) -> list[Band]:
+    half = np.hypot(widths * found.log_sd, common)
     return [_band(log, width) for log, width in zip(found.log, half, strict=True)]
 
 

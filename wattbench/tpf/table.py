@@ -25,6 +25,7 @@ CONCURRENCY = "concurrency"
 ENERGY = "energy_per_output_token_joules"
 RATE = "output_tokens_per_s"
 POWER = "mean_power_watts"
+WIDTH = "energy_half_width_fraction"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,8 @@ class Table:
             table of points to predict.
         output_tokens_per_s: Of the whole machine or fleet of the row; NaN where unknown.
         mean_power_watts: As the energy; NaN where unknown.
+        energy_half_width_fraction: Half-width of the 95 % interval that the joules came with, over
+            the joules: what a meter is off by in all points of a sweep alike; 0 where none is told.
     """
 
     by: tuple[str, ...]
@@ -49,6 +52,7 @@ class Table:
     energy_per_output_token_joules: FloatArray
     output_tokens_per_s: FloatArray
     mean_power_watts: FloatArray
+    energy_half_width_fraction: FloatArray
 
     def __len__(self) -> int:
         return len(self.concurrency_count)
@@ -79,6 +83,7 @@ class Table:
             energy_per_output_token_joules=self.energy_per_output_token_joules[rows],
             output_tokens_per_s=self.output_tokens_per_s[rows],
             mean_power_watts=self.mean_power_watts[rows],
+            energy_half_width_fraction=self.energy_half_width_fraction[rows],
         )
 
     def _text(self, column: str) -> tuple[str, ...]:
@@ -98,8 +103,9 @@ def read_table(path: Path, by: Sequence[str]) -> Table:
 
     Args:
         path: A CSV file with a header: the columns of ``by``, ``concurrency`` and
-            ``energy_per_output_token_joules``; ``output_tokens_per_s``, ``mean_power_watts`` and
-            the descriptors of `WORDS` and `NUMBERS` where they are known. Other columns are left.
+            ``energy_per_output_token_joules``; ``output_tokens_per_s``, ``mean_power_watts``,
+            ``energy_half_width_fraction`` and the descriptors of `WORDS` and `NUMBERS` where they
+            are known. Other columns are left.
         by: Columns that together name a sweep.
 
     Raises:
@@ -139,6 +145,7 @@ def table_of(rows: Iterable[Mapping[str, str | float]], by: Sequence[str]) -> Ta
         energy_per_output_token_joules=numeric(ENERGY),
         output_tokens_per_s=numeric(RATE),
         mean_power_watts=numeric(POWER),
+        energy_half_width_fraction=np.nan_to_num(numeric(WIDTH)),
     )
 
 
@@ -159,7 +166,7 @@ def _check_header(path: Path, header: Sequence[str], by: Sequence[str]) -> None:
 def _checked(
     path: Path, rows: Sequence[tuple[int, Mapping[str | None, str]]], header: Sequence[str]
 ) -> Iterator[dict[str, str | float]]:
-    positive = [n for n in (CONCURRENCY, ENERGY, RATE, POWER, *NUMBERS) if n in header]
+    positive = [n for n in (CONCURRENCY, ENERGY, RATE, POWER, WIDTH, *NUMBERS) if n in header]
     for line, row in rows:
         if None in row or None in row.values():
             raise DocumentError(f"{path}: line {line}: has not {len(header)} cells as the header")
