@@ -58,6 +58,19 @@ def program_failed(point: PointFacts) -> Iterator[Finding]:
             return
 
 
+def no_interval(point: PointFacts) -> Iterator[Finding]:
+    """``no_interval``: joules of a meter over a load whose scatter nobody can tell."""
+    found = point.metrics["energy_per_output_token_joules"]
+    foreign = {"import", "wrap"} & {str(r.raw.record.backend.get("name")) for r in point.runs}
+    metered = point.headline.kind not in (None, "reported")
+    if foreign and metered and found.value is not None and found.low is None:
+        message = (
+            "The joules per output token have no interval, since the file tells no scatter or a "
+            "part of the window gave no token; do not compare them. Measure longer."
+        )
+        yield finding("no_interval", "warning", "energy", message)
+
+
 def reported_energy(point: PointFacts) -> Iterator[Finding]:
     """``reported_energy``: a joule out of a file, with no samples behind it."""
     if point.headline.kind == "reported" and point.headline.gross.value is not None:

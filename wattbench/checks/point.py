@@ -22,6 +22,7 @@ from wattbench.checks.devices import (
 from wattbench.checks.finding import finding
 from wattbench.checks.imported import (
     enveloped,
+    no_interval,
     program_failed,
     reported,
     reported_energy,
@@ -258,8 +259,8 @@ def _single(point: PointFacts) -> Iterator[Finding]:
 def _energy_unknown(point: PointFacts) -> Iterator[Finding]:
     """``no_meter``, ``no_samples``, ``not_bracketed``, ``gap``, and others: no energy.
 
-    The others are ``counter_reset``, ``no_window``, ``empty_window``, and ``mixed_domains`` when
-    the repeats of a point did not measure the same.
+    The others are ``counter_reset``, ``no_window``, ``empty_window``, ``read_stored_as_zero`` of a
+    file, and ``mixed_domains`` when the repeats of a point did not measure the same.
     """
     seen = set()
     for run in point.runs:
@@ -336,6 +337,7 @@ CHECKS: tuple[Check, ...] = (
     _nothing_measured,
     reported,
     reported_energy,
+    no_interval,
     enveloped,
     shared_envelope,
     program_failed,

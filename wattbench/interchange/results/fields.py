@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from wattbench.core.run import ReportedFigure
+from wattbench.core.run import READ_AS_ZERO, ReportedFigure
 from wattbench.interchange.results.document import BadDocument
 from wattbench.interchange.results.measurement import Fate, Note
 
@@ -149,13 +149,16 @@ class Fields:
             signed: Whether it may be negative, as the delay of what came early.
 
         Returns:
-            The value in this project's unit; None if absent.
+            The value in this project's unit; None if absent, or an energy or a power of nothing.
 
         Raises:
             BadDocument: If it is no number, or negative where nothing can be.
         """
         value = self.number(name)
         if value is None:
+            return None
+        if value <= 0 and _never_zero(metric, statistic):
+            self.note("refused", name, f"{READ_AS_ZERO}: {metric} is {value:g}")
             return None
         if value < 0 and not signed:
             raise self.bad(name, value, f"and {metric} is never negative")
@@ -179,7 +182,9 @@ class Fields:
             figure: What follows; its field is the list.
             why: How it follows.
         """
-        if self._told(figure.metric, figure.statistic) is None:
+        if figure.value <= 0 and _never_zero(figure.metric, figure.statistic):
+            self.note("refused", figure.field, f"{READ_AS_ZERO}: {figure.metric} is 0 or less")
+        elif self._told(figure.metric, figure.statistic) is None:
             self.note("converted", figure.field, why)
             self._reported.append(replace(figure, field=self._path(figure.field)))
 
@@ -216,6 +221,11 @@ class Fields:
 
     def _path(self, name: str) -> str:
         return f"{self._prefix}.{name}" if self._prefix else name
+
+
+def _never_zero(metric: str, statistic: str) -> bool:
+    """Whether a figure is an energy or a power: no machine that is on draws nothing."""
+    return statistic != "sd" and metric.endswith(("_joules", "_watts"))
 
 
 def _scaled(scale_ratio: float) -> str:
