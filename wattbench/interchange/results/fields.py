@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from wattbench.core.redaction import without_credentials
 from wattbench.core.run import READ_AS_ZERO, ReportedFigure
 from wattbench.interchange.results.document import BadDocument
 from wattbench.interchange.results.measurement import Fate, Note
@@ -200,7 +201,7 @@ class Fields:
 
     def bad(self, name: str, value: object, what: str) -> BadDocument:
         """The error of a value that cannot be meant."""
-        shown = repr(value)
+        shown = without_credentials(repr(value))
         shown = shown if len(shown) <= 60 else shown[:57] + "…"
         return BadDocument(f"{self.place}: {self._path(name)} is {shown}, {what}")
 
