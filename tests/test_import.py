@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,38 @@ def test_stated_zeros_are_unknown(tmp_path: Path) -> None:
     imported(tmp_path / "db", write_json(tmp_path / "v.json", zeros))
     (point,) = shown(tmp_path / "db")
     assert point["metrics"]["output_tokens_per_s"]["value"] is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link", "folder link"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    """A pipe or a device, also behind a link, is refused at once by each command that reads."""
+    path = tmp_path / "x.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to(tmp_path / ("pipe" if kind == "link" else "."))
+    good = write_json(tmp_path / "good" / "v.json", vllm_result())
+    where = ("--db", str(tmp_path / "db"))
+    if kind != "folder link":
+        for words in (("import", str(path), *where), ("audit", str(path))):
+            done = called(*words)
+            assert done.returncode in (1, 2)
+            assert f"{path}: not a regular file" in done.stderr
+        done = called("import", str(good), "--power-log", str(path), *where)
+        assert "not a regular file" in done.stderr
+    for words in (("show", "model", str(path)), ("import", str(good), "--map", str(path), *where)):
+        done = called(*words)
+        assert done.returncode == 2
+        assert kind == "folder link" or "not a regular file" in done.stderr
+
+
+def test_a_deep_config_is_told_plainly(tmp_path: Path) -> None:
+    """No word of recursion."""
+    path = tmp_path / "config.json"
+    path.write_text("[" * 100_000, encoding="utf-8")
+    done = called("show", "model", str(path))
+    assert done.returncode == 2
+    assert "nested too deep" in done.stderr

@@ -15,6 +15,7 @@ import pydantic
 import yaml
 
 from wattbench.core.errors import DocumentError, did_you_mean
+from wattbench.core.files import why_irregular
 
 ModelT = TypeVar("ModelT", bound=pydantic.BaseModel)
 KeyPath = tuple[str | int, ...]
@@ -148,6 +149,9 @@ def _parsed(text: str, place: str) -> tuple[Any, dict[KeyPath, int]]:
 
 
 def _text(path: Path) -> str:
+    why = why_irregular(path)
+    if why is not None:
+        raise DocumentError(f"{path}: {why}")
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from wattbench.core.errors import UsageError
+from wattbench.core.files import why_irregular
 from wattbench.interchange.results.secrets import without_secrets
 
 MAX_DOCUMENT_BYTES = 512 * 1024**2
@@ -193,6 +194,9 @@ def open_document(path: Path, watch: Watch = unwatched) -> Document:
     Raises:
         BadDocument: If it cannot be read.
     """
+    why = why_irregular(path)
+    if why is not None:
+        raise BadDocument(f"{path}: {why}")
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
