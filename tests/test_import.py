@@ -295,8 +295,9 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
             assert f"{path}: not a regular file" in done.stderr
         done = called("import", str(good), "--power-log", str(path), *where)
         assert "not a regular file" in done.stderr
-    for words in (("show", "model", str(path)), ("import", str(good), "--map", str(path), *where)):
-        done = called(*words)
+    mapped = ["import", str(good), "--map", str(path), *where]
+    for line in (["show", "model", str(path)], mapped):
+        done = called(*line)
         assert done.returncode == 2
         assert kind == "folder link" or "not a regular file" in done.stderr
 

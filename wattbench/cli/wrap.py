@@ -6,7 +6,6 @@ import json
 import re
 import secrets
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from wattbench.cli.import_ import load_of
 from wattbench.cli.options import FiniteRange, database_option, json_option, require_valid_option
 from wattbench.cli.sensors import build_meter, default_sensors, demand_source, meter_spec
 from wattbench.cli.tables import print_points, require_valid
-from wattbench.core.errors import UsageError, WattbenchError
+from wattbench.core.errors import Interrupted, UsageError, WattbenchError
 from wattbench.core.protocols import Meter
 from wattbench.core.run import EngineInfo, Mode, RawRun, RunRecord
 from wattbench.hardware import MachineProfile, is_this_machine, load_profile
@@ -122,9 +121,8 @@ def command(line: tuple[str, ...], *, as_json: bool, must_be_valid: bool, **aske
     """  # noqa: D301 - click reads the backslash
     try:
         points, where, exit_code = _carried_out(list(line), as_json=as_json, **asked)
-    except KeyboardInterrupt:  # not while the program ran: then it is the program's to hear
-        click.echo("wattbench: interrupted; nothing was concluded", err=True)
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as error:  # while the program ran, it was the program's to hear
+        raise Interrupted("interrupted; nothing was concluded") from error
     if as_json:
         click.echo(json.dumps(document(points, where) | {"exit_code": exit_code}, allow_nan=False))
     else:

@@ -18,11 +18,11 @@ def why_irregular(path: Path) -> str | None:
         return None  # whoever opens it says what is wrong
     if stat.S_ISREG(mode):
         return None
-    kinds = {
-        "a folder": stat.S_ISDIR,
-        "a pipe": stat.S_ISFIFO,
-        "a socket": stat.S_ISSOCK,
-        "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
-    }
-    kind = next((name for name, is_one in kinds.items() if is_one(mode)), "of another kind")
+    kinds = (
+        (stat.S_ISDIR(mode), "a folder"),
+        (stat.S_ISFIFO(mode), "a pipe"),
+        (stat.S_ISSOCK(mode), "a socket"),
+        (stat.S_ISCHR(mode) or stat.S_ISBLK(mode), "a device"),
+    )
+    kind = next((name for is_one, name in kinds if is_one), "of another kind")
     return f"not a regular file, but {kind}; write its content into a file first"
