@@ -367,3 +367,27 @@ def test_an_energy_of_nothing_is_no_energy(tmp_path: Path, joules: float) -> Non
     assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(100 / 60)
     told = called("audit", "--runs", "latest", "--db", str(tmp_path / "db")).stdout
     assert "read_stored_as_zero: energy_joules (energy)" in " ".join(told.split())
+
+
+def test_options_on_a_stored_load_are_said_to_be_ignored(tmp_path: Path) -> None:
+    """The load stays as it is; the way to add the log is a command that works."""
+    row = {"j": 3, "b": BEGAN_S * 1000, "e": BEGAN_S * 1000 + 60_000}
+    path = write_json(tmp_path / "r.json", row)
+    gone: dict[str, Any] = {"model": None, "devices": None, "operating_point": None}
+    mapping = write_map(tmp_path / "map.yaml", figures=[RATIO], window=WINDOW, **gone)
+    log = write_power_log(tmp_path / "power.csv")
+    where = ("--db", str(tmp_path / "db"))
+    words = ("import", str(path), "--map", str(mapping), *where)
+    first = called(*words, "--tag", "a")
+    assert (first.returncode, first.stderr) == (0, "")
+    again = called(*words)
+    assert (again.returncode, again.stderr) == (0, "")
+    again = called(*words, "--power-log", str(log), "--tag", "b", "--json")
+    assert again.returncode == 0
+    (line,) = again.stderr.splitlines()
+    assert "stored already and stays as it is, without --power-log, --tag" in line
+    assert "another --db" in line
+    command = line.partition("`wattbench ")[2].partition("`")[0].split()
+    assert called(*command).returncode == 0
+    (point,) = shown(tmp_path / "db")
+    assert point["energy"]["headline"]["gross_joules"]["value"] == pytest.approx(18_000)

@@ -132,8 +132,13 @@ def command(
             run.record.run_id: power_traces(run, channels) for one in outcomes for run in one.runs
         }
     outcomes = _stored(outcomes, traces, None if dry_run else database_url(database))
-    restored = [restore(path, database, dry_run=dry_run) for path in own]
     where = show_url(database_url(database))
+    given = [name for name in ("--power-log", "--hardware", "--tag") if told[name] is not None]
+    if not dry_run and given:
+        attach = f"--log {log} --format {form} --db {where}" if log else ""
+        for line in _ignored(outcomes, given, attach):
+            click.echo(f"wattbench: {line}", err=True)
+    restored = [restore(path, database, dry_run=dry_run) for path in own]
     if as_json:
         shown = _json(outcomes, restored, where, dry_run=dry_run)
         click.echo(json.dumps(shown, allow_nan=False))
@@ -222,6 +227,24 @@ def _stored(
     finally:
         if engine is not None:
             engine.dispose()
+
+
+def _ignored(outcomes: Sequence[_Outcome], given: Sequence[str], attach: str) -> Iterator[str]:
+    """That a load which is stored already stays as it is, whatever was asked of it."""
+    runs = [
+        (run.record.run_id, index in one.new)
+        for one in outcomes
+        for index, run in enumerate(one.runs)
+    ]
+    new = {run_id for run_id, is_new in runs if is_new}
+    for run_id in dict.fromkeys(run_id for run_id, _ in runs if run_id not in new):
+        ways = [f"`wattbench attach {run_id} {attach}` adds the log"] if attach else []
+        if set(given) - {"--power-log"}:
+            ways.append("for another machine or mark import it into another --db")
+        yield (
+            f"{run_id} is stored already and stays as it is, without {', '.join(given)}; "
+            f"{'; '.join(ways)}"
+        )
 
 
 def load_of(run: ImportedRun, documents: Sequence[Document]) -> ImportedLoad:
