@@ -255,3 +255,16 @@ def test_ctrl_c_while_starting_is_130(tmp_path: Path, words: tuple[str, ...]) ->
     assert process.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
+
+
+def test_a_file_that_was_not_taken_is_named(tmp_path: Path) -> None:
+    """Each candidate with its reason: not of a known tool, of another time, no file at all."""
+    long = write_json(tmp_path / "source" / "v.json", vllm_result(duration=50.0))
+    script = f"cp {long} long.json; echo '{{\"a\": 1}}' > other.json; echo x > notes.txt"
+    done = wrap(tmp_path, "--idle-s", "0", "--", "sh", "-c", script)
+    assert f"not taken: {tmp_path / 'long.json'}: it lasted longer than the life" in done.stderr
+    assert f"not taken: {tmp_path / 'other.json'}: not a result of any known tool" in done.stderr
+    assert "notes.txt" not in done.stderr
+    assert "no result file could be taken" in done.stderr
+    done = wrap(tmp_path, "--idle-s", "0", "--results", "pipe", "--", "mkfifo", "pipe")
+    assert "not taken: pipe: not a regular file" in done.stderr

@@ -119,15 +119,21 @@ def _field(run: RunFacts, metric: str) -> str:
 
 
 def refused(raw: RawRun) -> Iterator[Finding]:
-    """``energy_refused``: the reader of the file could not take a figure of energy."""
-    fields: dict[str, list[str]] = {}
+    """``energy_refused``: the reader of the file could not take a figure of energy.
+
+    An error only where the file holds the figure for valid: one that says itself that its power is
+    invalid, or modelled, contradicts nothing.
+    """
+    fields: dict[tuple[str, bool], list[str]] = {}
     for event in raw.events:
         if event.kind != "refused" or str(event.detail["why"]).startswith(READ_AS_ZERO):
             continue  # ``read_stored_as_zero`` says it
         if _OF_ENERGY.search(str(event.detail["field"])):
-            fields.setdefault(str(event.detail["why"]), []).append(str(event.detail["field"]))
-    for why, names in fields.items():
-        yield make_finding("energy_refused", "error", f"{', '.join(names)}: {why}")
+            key = str(event.detail["why"]), event.detail.get("claimed", True) is not False
+            fields.setdefault(key, []).append(str(event.detail["field"]))
+    for (why, claimed), names in fields.items():
+        severity: Severity = "error" if claimed else "info"
+        yield make_finding("energy_refused", severity, f"{', '.join(names)}: {why}")
 
 
 def samples(trace: Trace) -> Iterator[Finding]:

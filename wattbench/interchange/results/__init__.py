@@ -86,6 +86,10 @@ __all__ = [
     "window_events",
 ]
 
+_OWN_KEYS = {"schema_version", "db", "points"}
+_OWN_CSV = "batch_id,point_index,run_count,"
+"""What ``wattbench export`` writes as ``json`` and ``csv`` begins so."""
+
 Read = tuple[tuple[Document, ...], str, list[Measurement] | BadDocument]
 """Files that belong together, the name of their format (empty if unknown), and what they say."""
 
@@ -184,6 +188,11 @@ def _reader(glance: Glance, wanted: str) -> ModuleType:
     for reader in READERS:
         if wanted in ("auto", reader.NAME) and reader.sniff(glance) is not None:
             return reader
+    if glance.keys >= _OWN_KEYS or (glance.form == "text" and glance.first.startswith(_OWN_CSV)):
+        raise BadDocument(
+            f"{glance.document.path}: conclusions of this project's own, which hold no records; "
+            f"export the runs with `wattbench export --format wattbench`, and import that file"
+        )
     keys = ", ".join(sorted(glance.keys)[:6]) or "none"
     asked = "any known tool" if wanted == "auto" else wanted
     raise BadDocument(

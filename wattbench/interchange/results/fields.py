@@ -194,10 +194,10 @@ class Fields:
         figures = (r for r in self._reported if (r.metric, r.statistic) == (metric, statistic))
         return next((figure.field for figure in figures), None)
 
-    def note(self, fate: Fate, name: str, why: str = "") -> None:
-        """Say what became of a field."""
+    def note(self, fate: Fate, name: str, why: str = "", *, claimed: bool = True) -> None:
+        """Say what became of a field; ``claimed``: the file holds it for a valid figure."""
         self._seen.add(name)
-        self._notes.append(Note(fate=fate, field=self._path(name), why=why))
+        self._notes.append(Note(fate=fate, field=self._path(name), why=why, claimed=claimed))
 
     def bad(self, name: str, value: object, what: str) -> BadDocument:
         """The error of a value that cannot be meant."""

@@ -267,7 +267,9 @@ def _refusals(measurement: Measurement) -> Iterator[Event]:
     """What could not be taken travels with the run: an audit must know of it."""
     for note in measurement.notes:
         if note.fate == "refused":
-            yield Event(kind="refused", time_s=0.0, detail={"field": note.field, "why": note.why})
+            detail: dict[str, Json] = {"field": note.field, "why": note.why}
+            detail |= {} if note.claimed else {"claimed": False}
+            yield Event(kind="refused", time_s=0.0, detail=detail)
 
 
 def _window(measurement: Measurement, alignment: Alignment) -> tuple[Event, ...]:
