@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import os
@@ -13,7 +14,15 @@ from command import called
 from result_files import imported, shown, vllm_details, vllm_result, write_json, write_lines
 
 from wattbench.cli.main import cli
-from wattbench.store import connect, database_url, document_content, load_run
+from wattbench.core.errors import StoreError
+from wattbench.store import (
+    ImportedLoad,
+    add_imported,
+    connect,
+    database_url,
+    document_content,
+    load_run,
+)
 
 
 def test_totals_become_metrics_with_a_reason(tmp_path: Path) -> None:
@@ -309,3 +318,18 @@ def test_a_deep_config_is_told_plainly(tmp_path: Path) -> None:
     done = called("show", "model", str(path))
     assert done.returncode == 2
     assert "nested too deep" in done.stderr
+
+
+def test_a_database_that_may_only_be_read_is_told(tmp_path: Path) -> None:
+    """The file, and what to do; nothing was acknowledged, so nothing is said to be kept."""
+    (one,) = imported(tmp_path / "db", write_json(tmp_path / "v.json", vllm_result()))["imports"]
+    run_id = one["runs"][0]["run_id"]
+    engine = connect(database_url(str(tmp_path / "db")), create=False)  # for reading
+    record = dataclasses.replace(load_run(engine, run_id).record, run_id="other")
+    load = ImportedLoad(requests=(), events=(), reported=(), documents=())
+    with pytest.raises(StoreError) as error:
+        add_imported(engine, record, load)
+    engine.dispose()
+    assert f"{tmp_path / 'db'} cannot be opened for writing" in str(error.value)
+    assert "check the permissions" in str(error.value)
+    assert "kept" not in str(error.value)

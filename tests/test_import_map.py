@@ -159,12 +159,15 @@ def test_a_window_aligns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"unit": "sec"}, "figures.0.unit = 'sec': no unit of ttft_s, a time; did you mean 's'?"),
+        ({"unit": "sec"}, "no unit of ttft_s, which is a time (s, ms,"),
         ({"unit": "miliseconds"}, "did you mean 'ms'?"),
         ({"unit": "mS"}, "did you mean 'ms'"),
-        ({"unit": "W"}, "no unit of ttft_s, a time"),
+        ({"unit": "W"}, "no unit of ttft_s, which is a time"),
+        ({"unit": "sec"}, "h); did you mean 's'?"),
         ({"metric": "tftt_s"}, "did you mean 'ttft_s'"),
-        ({"statistic": "p100.0"}, "figures.0.statistic"),
+        ({"statistic": "p100.0"}, "figures.0.statistic = 'p100.0': one of total, mean, sd, min"),
+        ({"statistic": "p500"}, "or a percentile below p100"),
+        ({"metric": "energy_joules", "unit": "j", "statistic": "mean"}, "is an energy (J, mJ"),
         ({"per_device": True}, "never one per device"),
         ({"column": "ttft"}, "unknown key 'figures.0.column'"),
         ({"metric": "output_tokens_count", "statistic": "total", "unit": "tokens"}, "stands twice"),
@@ -391,3 +394,20 @@ def test_options_on_a_stored_load_are_said_to_be_ignored(tmp_path: Path) -> None
     assert called(*command).returncode == 0
     (point,) = shown(tmp_path / "db")
     assert point["energy"]["headline"]["gross_joules"]["value"] == pytest.approx(18_000)
+
+
+def test_a_column_that_is_not_there_is_bad_usage(tmp_path: Path) -> None:
+    """As every other error of a mapping: exit code 2."""
+    path = write_csv(tmp_path / "m.csv", "name,users\na,4\n")
+    done = called("import", str(path), "--map", str(write_map(tmp_path / "map.yaml")))
+    assert done.returncode == 2
+    assert "figures[0].field" in done.stderr
+
+
+def test_advice_for_a_load_of_another_tool(tmp_path: Path) -> None:
+    """No repeats, no workload: what is said can be done."""
+    point = metered(tmp_path, {"j": 5, "r": 100}, [RATIO, RATE])
+    told = " ".join(finding["message"] for finding in point["findings"])
+    assert "net energy" in told
+    for word in ("--repeats", "idle_s", "duration_s"):
+        assert word not in told

@@ -76,8 +76,14 @@ def shipped_folder(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def find_document(folder: str, name_or_path: str, what: str) -> Path:
+def find_document(folder: str, name_or_path: str, what: str, others: str = "a .yaml file") -> Path:
     """Resolve the name of a shipped file, or a path, to a path.
+
+    Args:
+        folder: Of the shipped files.
+        name_or_path: What the user wrote.
+        what: What such a file is, for messages.
+        others: What else may be given, for messages.
 
     Raises:
         DocumentError: If there is neither, with the nearest shipped name.
@@ -100,7 +106,7 @@ def find_document(folder: str, name_or_path: str, what: str) -> Path:
     hint = did_you_mean(name_or_path, known)
     raise DocumentError(
         f"unknown {what} {_short(name_or_path)}{hint} (shipped: {', '.join(known)}; or the path of "
-        f"a .yaml file)"
+        f"{others})"
     )
 
 

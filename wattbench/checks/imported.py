@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wattbench.checks.finding import finding
+from wattbench.checks.finding import finding, of_another_tool
 from wattbench.core.result import Finding
 from wattbench.metrics import PointFacts
 
@@ -61,7 +61,7 @@ def program_failed(point: PointFacts) -> Iterator[Finding]:
 def no_interval(point: PointFacts) -> Iterator[Finding]:
     """``no_interval``: joules of a meter over a load whose scatter nobody can tell."""
     found = point.metrics["energy_per_output_token_joules"]
-    foreign = {"import", "wrap"} & {str(r.raw.record.backend.get("name")) for r in point.runs}
+    foreign = of_another_tool(point)
     metered = point.headline.kind not in (None, "reported")
     if foreign and metered and found.value is not None and found.low is None:
         message = (

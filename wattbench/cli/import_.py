@@ -24,6 +24,7 @@ from wattbench.interchange import FORMATS as LOG_FORMATS
 from wattbench.interchange.results import (
     FORMATS,
     BadDocument,
+    BadMapping,
     Document,
     Fate,
     ImportedRun,
@@ -151,7 +152,8 @@ def command(
     if errors:
         for error in errors[1:]:
             click.echo(f"not imported: {error}", err=True)
-        raise WattbenchError(f"not imported: {errors[0]}")
+        kind = UsageError if any(isinstance(e, BadMapping) for e in errors) else WattbenchError
+        raise kind(f"not imported: {errors[0]}")
 
 
 def _outcomes(

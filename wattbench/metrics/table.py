@@ -172,7 +172,7 @@ REASONS = {
     "token_count_missing": "The engine did not count the tokens that this needs.",
     "energy_unknown": "The energy of this window is unknown, though another window's is known.",
     "nameplate_has_no_idle": "A nameplate bounds power; it has no idle that could be subtracted.",
-    "no_idle_baseline": "The workload has no idle_s, so idle power was not measured.",
+    "no_idle_baseline": "Idle was not measured; idle_s of a workload, or wrap --idle-s, does it.",
     "too_few_windows": "The window has too few half seconds to tell prefill from decode.",
     "collinear": "Prompts and answers rise and fall together, and are not told apart.",
     "no_deep_idle": "The workload has no deep_idle_s, or the meter cannot run without the engine.",

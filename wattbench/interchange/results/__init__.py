@@ -29,6 +29,7 @@ from wattbench.interchange.results import (
 )
 from wattbench.interchange.results.document import (
     BadDocument,
+    BadMapping,
     Document,
     Watch,
     open_document,
@@ -69,6 +70,7 @@ __all__ = [
     "FORMATS",
     "Alignment",
     "BadDocument",
+    "BadMapping",
     "Clock",
     "Document",
     "Envelope",
@@ -134,7 +136,7 @@ def read_results(
     if wanted != "auto" and wanted not in FORMATS:
         known = ", ".join(["auto", *FORMATS])
         raise UsageError(
-            f"there is no format {wanted!r}{did_you_mean(wanted, FORMATS)}; one of {known}"
+            f"there is no format {wanted!r} (there are {known}){did_you_mean(wanted, FORMATS)}"
         )
     groups: dict[tuple[str, Path], list[Glance]] = {}
     for path in paths:

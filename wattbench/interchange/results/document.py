@@ -45,6 +45,10 @@ class BadDocument(UsageError):
     """A file is not what it says, or cannot be read: names file, place and reason."""
 
 
+class BadMapping(BadDocument):
+    """A mapping names what a file does not have: one of the two is not what the user meant."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A file that may hold results, plain or packed by gzip.
