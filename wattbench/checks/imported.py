@@ -14,9 +14,10 @@ def reported(point: PointFacts) -> Iterator[Finding]:
     for run in point.runs:
         if run.raw.reported and not run.raw.requests:
             tool = run.raw.record.backend.get("tool")
+            way = "" if of_another_tool(point) == "wrap" else ", or wrap it"
             message = (
-                f"{tool} reports these figures, and its file has no single requests, so nothing "
-                f"of them can be checked. Let the tool write its details, or wrap it."
+                f"{tool} reports these figures, and its file has no single requests, so nothing of "
+                f"them can be checked. Let the tool write its details{way}."
             )
             yield finding("reported_only", "warning", "performance", message)
             return
