@@ -32,6 +32,7 @@ from wattbench.checks.meters import check_meters
 from wattbench.checks.power import alias, ignores_load, replayed, two_paths
 from wattbench.checks.steadiness import steadiness
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
+from wattbench.core.redaction import without_credentials
 from wattbench.core.result import Finding, Scope, Severity, Verdict
 from wattbench.core.run import RawRun
 from wattbench.metrics import (
@@ -115,7 +116,8 @@ def _failures(point: PointFacts) -> Iterator[Finding]:
         counts = ", ".join(f"{count} {name}" for name, count in classes)
         message = (
             f"{len(failed)} of {len(requests)} requests failed ({counts}), the first with: "
-            f"{failed[0].error_text}. They are left out of latency; their energy is charged."
+            f"{without_credentials(str(failed[0].error_text))}. They are left out of latency; their "
+            f"energy is charged."
         )
         yield finding("requests_failed", severity, "performance", message)
 
