@@ -116,8 +116,8 @@ def _failures(point: PointFacts) -> Iterator[Finding]:
         counts = ", ".join(f"{count} {name}" for name, count in classes)
         message = (
             f"{len(failed)} of {len(requests)} requests failed ({counts}), the first with: "
-            f"{without_credentials(str(failed[0].error_text))}. They are left out of latency; their "
-            f"energy is charged."
+            f"{without_credentials(str(failed[0].error_text))}. They are left out of latency; "
+            "their energy is charged."
         )
         yield finding("requests_failed", severity, "performance", message)
 

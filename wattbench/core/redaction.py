@@ -7,7 +7,7 @@ import re
 LEFT_OUT = "left-out"
 _USER = re.compile(r"(?<=://)[^\s/?#\"'<>\\]+@")
 _QUERY = re.compile(
-    r"(?<=://)(?P<host>[^\s?#\"'<>\\]*)(?P<mark>[?#])(?P<rest>[^\s\"'<>\\]*)"
+    r"(?<=://)(?P<host>(?:(?!://)[^\s?#\"'<>\\])*)(?P<mark>[?#])(?P<rest>[^\s\"'<>\\]*)"
     r"|(?<=[\w/.\-\]])(?P<sign>[?#])(?P<pairs>[^\s=?#\"'<>\\]{1,80}=[^\s\"'<>\\]*)"
 )
 _VALUE = re.compile(r"(?<==)[^&;?#]+")
@@ -17,7 +17,9 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=\-]{6,}", re.IGNORECASE)
-_TOKEN = re.compile(r"\b(sk-|pk-|gsk_|hf_|nvapi-|ghp_|glpat-)[\w\-*.]{6,}")
+_WORDS = ("authorization", "key", "-token", "_token", "password", "secret")
+_PREFIXES = ("sk-", "pk-", "gsk_", "hf_", "nvapi-", "ghp_", "glpat-")
+_TOKEN = re.compile(rf"\b({'|'.join(_PREFIXES)})[\w\-*.]{{6,}}")
 
 
 def without_credentials(text: str) -> str:
@@ -28,11 +30,19 @@ def without_credentials(text: str) -> str:
     Args:
         text: Any text, such as an address, an error message or a whole document.
     """
-    text = _USER.sub("", text)
-    text = _QUERY.sub(_without_values, text)
-    text = _NAMED.sub(rf"\1{LEFT_OUT}", text)
-    text = _BEARER.sub(rf"\1{LEFT_OUT}", text)
-    return _TOKEN.sub(rf"\1{LEFT_OUT}", text)
+    # Looking for a word first is ten times as fast, and most texts have none.
+    if "://" in text:
+        text = _USER.sub("", text)
+    if "?" in text or "#" in text:
+        text = _QUERY.sub(_without_values, text)
+    small = text.lower()
+    if any(word in small for word in _WORDS):
+        text = _NAMED.sub(rf"\1{LEFT_OUT}", text)
+    if "bearer" in small:
+        text = _BEARER.sub(rf"\1{LEFT_OUT}", text)
+    if any(prefix in text for prefix in _PREFIXES):
+        text = _TOKEN.sub(rf"\1{LEFT_OUT}", text)
+    return text
 
 
 def _without_values(found: re.Match[str]) -> str:
