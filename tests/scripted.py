@@ -55,7 +55,7 @@ class ScriptedBackend:
         self.served += 1
         play = self._script(self.served, asyncio.get_running_loop().time())
         if play.fails:
-            raise BackendError("the script says so")
+            raise BackendError("the script says so, api_key=sEcReT42")
         await asyncio.sleep(play.stall_s)
         for index in range(play.tokens):
             await asyncio.sleep(STEP_S + play.pause_s * (index == play.tokens // 2))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from command import called
 from result_files import vllm_result, write_json
 
 from wattbench.audit import audit
@@ -98,6 +99,15 @@ def _trace(samples_watts: list[float] | None) -> PowerTrace:
         update_period_s=0.01,
     )
     return PowerTrace(domain=domain, time_s=np.linspace(0, 100, len(watts)), power_watts=watts)
+
+
+WORKLOAD = """
+name: short
+about: A few short answers.
+session: {input_tokens: 20, output_tokens: 40}
+arrivals: {kind: closed, concurrency: [2]}
+measure: {duration_s: 12}
+"""
 
 
 def codes(raw: RawRun) -> set[str]:
@@ -266,10 +276,13 @@ def test_the_page_names_the_file_of_each_load(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     result = CliRunner().invoke(cli, ["audit", str(tmp_path / "in"), "--page", str(page), "--json"])
     assert [load["files"] for load in json.loads(result.stdout)["loads"]] == [
-        ["one.json"],
-        ["two.json"],
+        [str(tmp_path / "in" / "one.json")],
+        [str(tmp_path / "in" / "two.json")],
     ]
-    assert "one.json, two.json" not in page.read_text()
+    assert "one.json, " not in page.read_text()
+    assert str(tmp_path / "in" / "one.json") in page.read_text()
+    told = called("audit", str(tmp_path / "in")).stdout
+    assert f"({tmp_path / 'in' / 'one.json'}): unknown per output token" in told
 
 
 def test_energy_that_a_reader_refused_is_named() -> None:
@@ -293,3 +306,36 @@ def test_what_could_not_be_read_is_not_clean(tmp_path: Path) -> None:
     assert "no contradiction" in result.stdout
     assert "cannot be written" in str(result.exception)
     assert CliRunner().invoke(cli, ["audit", str(good), "--uncertainty", "nan"]).exit_code == 2
+
+
+def test_what_a_file_does_not_claim_is_no_contradiction() -> None:
+    """Power that its file holds invalid itself is said, and the audit stays clean."""
+    raw = load()
+    detail: dict[str, Any] = {"field": "power_valid", "why": "modelled", "claimed": False}
+    event = Event(kind="refused", time_s=0.0, detail=detail)
+    found = audit([dataclasses.replace(raw, events=(*raw.events, event))])
+    assert [f.severity for f in found.loads[0].findings] == ["info"]
+    assert found.clean
+
+
+@pytest.mark.parametrize("form", ["inferencex", "llm-d", "wattbench", "csv", "json"])
+def test_exports_of_our_own(tmp_path: Path, form: str) -> None:
+    """Modelled joules are told as such and contradict nothing; tables are no records."""
+    database, out = str(tmp_path / "db"), tmp_path / "out"
+    workload = tmp_path / "w.yaml"
+    workload.write_text(WORKLOAD, encoding="utf-8")
+    words = ("--backend", "emulated", "--hardware", "h100-sxm", "--meter", "nameplate")
+    done = called("run", str(workload), *words, "--db", database, "--quiet")
+    assert done.returncode == 0, done.stderr
+    where = ("--format", form, "--runs", "latest", "--db", database, "--out", str(out))
+    assert called("export", *where).returncode == 0
+    done = called("audit", str(out), "--require-clean")
+    if form in ("csv", "json"):
+        assert "wattbench export --format wattbench" in done.stderr
+        done = called("import", str(out), "--db", str(tmp_path / "other"))
+        assert done.returncode == 1
+        assert "wattbench export --format wattbench" in done.stderr
+        return
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert str(out) in done.stdout
+    assert ("energy_refused" in done.stdout) == (form != "wattbench")

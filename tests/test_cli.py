@@ -279,7 +279,7 @@ def test_key_of_a_server_is_stored_nowhere(database: str, workload: str) -> None
 
 
 def test_ctrl_c_keeps_what_was_measured(database: str, workload: str) -> None:
-    """SIGINT in a real-time run: exit code 1, the way to look at it, and the run is there."""
+    """SIGINT in a real-time run: exit code 130, the way to look at it, and the run is there."""
     long = Path(workload)
     long.write_text(SHORT.replace("duration_s: 1.5", "duration_s: 60"))
     backend = ("--backend", "emulated,time=real", "--hardware", "h100-sxm")
@@ -291,7 +291,7 @@ def test_ctrl_c_keeps_what_was_measured(database: str, workload: str) -> None:
         time.sleep(0.1)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=20)
-    assert running.returncode == 1
+    assert running.returncode == 130
     assert "wattbench show" in err
     assert "interrupted" in out
     (point,) = json.loads(good("show", "latest", "--db", database, "--json"))["points"]

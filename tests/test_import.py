@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,15 @@ from command import called
 from result_files import imported, shown, vllm_details, vllm_result, write_json, write_lines
 
 from wattbench.cli.main import cli
-from wattbench.store import connect, database_url, document_content, load_run
+from wattbench.core.errors import StoreError
+from wattbench.store import (
+    ImportedLoad,
+    add_imported,
+    connect,
+    database_url,
+    document_content,
+    load_run,
+)
 
 
 def test_totals_become_metrics_with_a_reason(tmp_path: Path) -> None:
@@ -272,3 +282,54 @@ def test_stated_zeros_are_unknown(tmp_path: Path) -> None:
     imported(tmp_path / "db", write_json(tmp_path / "v.json", zeros))
     (point,) = shown(tmp_path / "db")
     assert point["metrics"]["output_tokens_per_s"]["value"] is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link", "folder link"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    """A pipe or a device, also behind a link, is refused at once by each command that reads."""
+    path = tmp_path / "x.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(tmp_path / "pipe")
+        path.symlink_to(tmp_path / ("pipe" if kind == "link" else "."))
+    good = write_json(tmp_path / "good" / "v.json", vllm_result())
+    where = ("--db", str(tmp_path / "db"))
+    if kind != "folder link":
+        for words in (("import", str(path), *where), ("audit", str(path))):
+            done = called(*words)
+            assert done.returncode in (1, 2)
+            assert f"{path}: not a regular file" in done.stderr
+        done = called("import", str(good), "--power-log", str(path), *where)
+        assert "not a regular file" in done.stderr
+    mapped = ["import", str(good), "--map", str(path), *where]
+    for line in (["show", "model", str(path)], mapped):
+        done = called(*line)
+        assert done.returncode == 2
+        assert kind == "folder link" or "not a regular file" in done.stderr
+
+
+def test_a_deep_config_is_told_plainly(tmp_path: Path) -> None:
+    """No word of recursion."""
+    path = tmp_path / "config.json"
+    path.write_text("[" * 100_000, encoding="utf-8")
+    done = called("show", "model", str(path))
+    assert done.returncode == 2
+    assert "nested too deep" in done.stderr
+
+
+def test_a_database_that_may_only_be_read_is_told(tmp_path: Path) -> None:
+    """The file, and what to do; nothing was acknowledged, so nothing is said to be kept."""
+    (one,) = imported(tmp_path / "db", write_json(tmp_path / "v.json", vllm_result()))["imports"]
+    run_id = one["runs"][0]["run_id"]
+    engine = connect(database_url(str(tmp_path / "db")), create=False)  # for reading
+    record = dataclasses.replace(load_run(engine, run_id).record, run_id="other")
+    load = ImportedLoad(requests=(), events=(), reported=(), documents=())
+    with pytest.raises(StoreError) as error:
+        add_imported(engine, record, load)
+    engine.dispose()
+    assert f"{tmp_path / 'db'} cannot be opened for writing" in str(error.value)
+    assert "check the permissions" in str(error.value)
+    assert "kept" not in str(error.value)

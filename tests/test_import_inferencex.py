@@ -397,5 +397,6 @@ def test_an_audit_names_the_files_of_each_load(tmp_path: Path) -> None:
         write_json(tmp_path / f"power_validation_{name}.json", sidecar())
     done = called("audit", str(tmp_path), "--json")
     assert [load["files"] for load in json.loads(done.stdout)["loads"]] == [
-        [f"agg_{name}.json", f"power_validation_{name}.json"] for name in ("one", "two")
+        [str(tmp_path / f"{kind}_{name}.json") for kind in ("agg", "power_validation")]
+        for name in ("one", "two")
     ]

@@ -138,3 +138,16 @@ def test_a_wrong_report(tmp_path: Path, text: str, said: str) -> None:
     assert isinstance(found, BadDocument)
     assert said in str(found)
     assert str(path) in str(found)
+
+
+def test_a_gap_of_nothing_in_a_sample_is_taken(tmp_path: Path) -> None:
+    """Two tokens of one packet: the minimum is 0; without any sample it is no figure."""
+    for block, found in (
+        ({"units": "ms", "mean": 7.0, "min": 0.0}, 0.0),
+        ({"units": "ms", "mean": 0.0, "min": 0.0}, None),
+    ):
+        value = report()
+        aggregate = value["results"]["request_performance"]["aggregate"]
+        aggregate["latency"]["inter_token_latency"] = block
+        one = read_one(write_json(tmp_path / "r.json", value))
+        assert stated(one.reported, "itl_s", "min") == found

@@ -159,12 +159,15 @@ def test_a_window_aligns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"unit": "sec"}, "figures.0.unit = 'sec': no unit of ttft_s, a time; did you mean 's'?"),
+        ({"unit": "sec"}, "no unit of ttft_s, which is a time (s, ms,"),
         ({"unit": "miliseconds"}, "did you mean 'ms'?"),
         ({"unit": "mS"}, "did you mean 'ms'"),
-        ({"unit": "W"}, "no unit of ttft_s, a time"),
+        ({"unit": "W"}, "no unit of ttft_s, which is a time"),
+        ({"unit": "sec"}, "h); did you mean 's'?"),
         ({"metric": "tftt_s"}, "did you mean 'ttft_s'"),
-        ({"statistic": "p100.0"}, "figures.0.statistic"),
+        ({"statistic": "p100.0"}, "figures.0.statistic = 'p100.0': one of total, mean, sd, min"),
+        ({"statistic": "p500"}, "or a percentile below p100"),
+        ({"metric": "energy_joules", "unit": "j", "statistic": "mean"}, "is an energy (J, mJ"),
         ({"per_device": True}, "never one per device"),
         ({"column": "ttft"}, "unknown key 'figures.0.column'"),
         ({"metric": "output_tokens_count", "statistic": "total", "unit": "tokens"}, "stands twice"),
@@ -205,7 +208,7 @@ def test_a_wrong_mapping(tmp_path: Path, changes: dict[str, Any], said: str) -> 
             "name,users,gpus,ttft,energy,tokens,minutes\na,4,2,fast,1,1,1\n",
             "line 2: ttft is 'fast'",
         ),
-        ("name,users,gpus,ttft,energy,tokens,minutes\na,4,1,1,-1,1,1\n", "never negative"),
+        ("name,users,gpus,ttft,energy,tokens,minutes\na,4,1,1,1,-1,1\n", "never negative"),
         ("name,users,gpus,ttft,energy,tokens,minutes\na,4,0,1,1,1,1\n", "line 2: gpus is 0"),
         ("name,users,gpus,ttft,energy,tokens,minutes\na,4,1\n", "line 2: 3 cells under 7"),
         ("name,users,gpus,ttft,energy,tokens,minutes\n", "no row"),
@@ -282,3 +285,129 @@ def test_units(tmp_path: Path, metric: str, unit: str, value: float) -> None:
     mapping = write_map(tmp_path / "map.yaml", **changes, devices=1)
     (one,) = read_all(write_json(tmp_path / "r.json", {"x": 1}), mapping)
     assert stated(one.reported, metric) == pytest.approx(value)
+
+
+WINDOW = {"start": "b", "end": "e", "unit": "ms"}
+BEGAN_S = 1_795_620_000
+
+
+def write_power_log(path: Path) -> Path:
+    """300 W, each second, from before the window to after it."""
+    rows = "".join(f"{BEGAN_S + i},300\n" for i in range(-10, 80))
+    path.write_text("time_unix_s,power_watts\n" + rows, encoding="utf-8")
+    return path
+
+
+def metered(tmp_path: Path, columns: dict[str, Any], figures: list[dict[str, Any]]) -> Any:
+    """A row with a window of a minute, put beside 300 W; the only point of the store."""
+    row = columns | {"b": BEGAN_S * 1000, "e": BEGAN_S * 1000 + 60_000}
+    path = write_json(tmp_path / "r.json", row)
+    changes: dict[str, Any] = {"figures": figures, "window": WINDOW, "boundary": "board"}
+    gone: dict[str, Any] = {"model": None, "devices": None, "operating_point": None}
+    mapping = write_map(tmp_path / "map.yaml", **changes, **gone)
+    log = write_power_log(tmp_path / "power.csv")
+    imported(tmp_path / "db", path, "--map", mapping, "--power-log", log)
+    (point,) = shown(tmp_path / "db")
+    return point
+
+
+RATIO = {"metric": "energy_per_output_token_joules", "field": "j", "unit": "J/token"}
+RATE = {"metric": "output_tokens_per_s", "field": "r", "unit": "tokens/s"}
+
+
+def test_a_stated_ratio_is_never_a_measured_one(tmp_path: Path) -> None:
+    """Joules of a meter, no tokens: the file's J/token stands under no kind that is measured."""
+    point = metered(tmp_path, {"j": 0.5}, [RATIO])
+    assert point["energy"]["headline"]["kind"] == "integrated"
+    found = point["metrics"]["energy_per_output_token_joules"]
+    assert (found["value"], found["reason"]) == (None, "stated_beside_a_meter")
+    assert point["metrics"]["tokens_per_joule"]["reason"] == "count_not_told"
+    assert point["metrics"]["energy_per_request_joules"]["reason"] == "count_not_told"
+    assert point["metrics"]["mean_power_watts"]["value"] == pytest.approx(300.0)
+
+
+def test_a_ratio_beside_a_meter_is_of_metered_joules(tmp_path: Path) -> None:
+    """300 W at 100 tokens/s are 3 J per token, whatever the file says; the audit names it."""
+    point = metered(tmp_path, {"j": 5, "r": 100}, [RATIO, RATE])
+    found = point["metrics"]["energy_per_output_token_joules"]
+    assert found["value"] == pytest.approx(3.0)
+    assert found["low"] < 3.0 < found["high"]
+    words = ["audit", "--runs", "latest", "--db", str(tmp_path / "db")]
+    told = called(*words).stdout
+    assert "reported_off_samples" in told
+    assert "energy_per_output_token_joules is stated as 5" in " ".join(told.split())
+
+
+def test_ratios_of_sums_have_the_interval_of_the_meter(tmp_path: Path) -> None:
+    """The sums tell no scatter, and the joules have their own error: no ratio without interval."""
+    figures = [
+        {"metric": "energy_joules", "field": "g", "unit": "J"},
+        {"metric": "output_tokens_count", "field": "n", "unit": "tokens"},
+        {"metric": "duration_s", "field": "s", "unit": "s"},
+    ]
+    point = metered(tmp_path, {"g": 18_000, "n": 6000, "s": 60}, figures)
+    gross = point["energy"]["headline"]["gross_joules"]
+    for name, value in (("mean_power_watts", 300.0), ("energy_per_output_token_joules", 3.0)):
+        found = point["metrics"][name]
+        assert found["value"] == pytest.approx(value)
+        assert found["low"] / value == pytest.approx(gross["low"] / 18_000, abs=1e-4)
+        assert found["high"] / value == pytest.approx(gross["high"] / 18_000, abs=1e-4)
+
+
+@pytest.mark.parametrize("joules", [0, -3])
+def test_an_energy_of_nothing_is_no_energy(tmp_path: Path, joules: float) -> None:
+    """A failed read stored as zero is refused, unknown in the result, and told by the audit."""
+    path = write_csv(tmp_path / "m.csv", f"name,gpus,energy,tokens,minutes\na,1,{joules},100,1\n")
+    mapping = write_map(tmp_path / "map.yaml", figures=FIGURES[1:], operating_point=None)
+    (one,) = imported(tmp_path / "db", path, "--map", mapping)["imports"]
+    (note,) = [note for note in one["runs"][0]["notes"] if note["fate"] == "refused"]
+    assert "a failed read stored as zero" in note["why"]
+    (point,) = shown(tmp_path / "db")
+    gross = point["energy"]["headline"]["gross_joules"]
+    assert (gross["value"], gross["reason"]) == (None, "read_stored_as_zero")
+    found = point["metrics"]["energy_per_output_token_joules"]
+    assert (found["value"], found["reason"]) == (None, "read_stored_as_zero")
+    assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(100 / 60)
+    told = called("audit", "--runs", "latest", "--db", str(tmp_path / "db")).stdout
+    assert "read_stored_as_zero: energy_joules (energy)" in " ".join(told.split())
+
+
+def test_options_on_a_stored_load_are_said_to_be_ignored(tmp_path: Path) -> None:
+    """The load stays as it is; the way to add the log is a command that works."""
+    row = {"j": 3, "b": BEGAN_S * 1000, "e": BEGAN_S * 1000 + 60_000}
+    path = write_json(tmp_path / "r.json", row)
+    gone: dict[str, Any] = {"model": None, "devices": None, "operating_point": None}
+    mapping = write_map(tmp_path / "map.yaml", figures=[RATIO], window=WINDOW, **gone)
+    log = write_power_log(tmp_path / "power.csv")
+    where = ("--db", str(tmp_path / "db"))
+    words = ("import", str(path), "--map", str(mapping), *where)
+    first = called(*words, "--tag", "a")
+    assert (first.returncode, first.stderr) == (0, "")
+    again = called(*words)
+    assert (again.returncode, again.stderr) == (0, "")
+    again = called(*words, "--power-log", str(log), "--tag", "b", "--json")
+    assert again.returncode == 0
+    (line,) = again.stderr.splitlines()
+    assert "stored already and stays as it is, without --power-log, --tag" in line
+    assert "another --db" in line
+    command = line.partition("`wattbench ")[2].partition("`")[0].split()
+    assert called(*command).returncode == 0
+    (point,) = shown(tmp_path / "db")
+    assert point["energy"]["headline"]["gross_joules"]["value"] == pytest.approx(18_000)
+
+
+def test_a_column_that_is_not_there_is_bad_usage(tmp_path: Path) -> None:
+    """As every other error of a mapping: exit code 2."""
+    path = write_csv(tmp_path / "m.csv", "name,users\na,4\n")
+    done = called("import", str(path), "--map", str(write_map(tmp_path / "map.yaml")))
+    assert done.returncode == 2
+    assert "figures[0].field" in done.stderr
+
+
+def test_advice_for_a_load_of_another_tool(tmp_path: Path) -> None:
+    """No repeats, no workload: what is said can be done."""
+    point = metered(tmp_path, {"j": 5, "r": 100}, [RATIO, RATE])
+    told = " ".join(finding["message"] for finding in point["findings"])
+    assert "net energy" in told
+    for word in ("--repeats", "idle_s", "duration_s"):
+        assert word not in told

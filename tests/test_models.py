@@ -283,3 +283,10 @@ def test_a_batch_reads_more_experts() -> None:
     assert read[1] - read[0] == pytest.approx(model.expert_bytes * (7 / 16 - 1 / 4))
     everything = model.active_weight_bytes + model.expert_bytes * 3 / 4
     assert read[2] == pytest.approx(everything, rel=1e-6)
+
+
+def test_an_unknown_model_names_every_way() -> None:
+    """A name, a descriptor, a config or its folder."""
+    done = called("show", "model", "nope")
+    assert done.returncode == 2
+    assert "config.json, or of its folder" in done.stderr

@@ -55,8 +55,10 @@ def test_dead_server_ends_a_run_counted_in_requests(engine: sa.Engine) -> None:
 
 def test_server_dead_from_the_start_fails_the_run(engine: sa.Engine) -> None:
     """Five failures and no answer are enough."""
-    with pytest.raises(BackendError, match="none succeeded"):
+    with pytest.raises(BackendError, match="none succeeded") as error:
         scripted_run(engine, short(), lambda *_: Play(fails=True))
+    # A server that repeats the key that it was sent does not get it into the store.
+    assert "api_key=left-out" in str(error.value)
 
 
 def test_thinking_users_do_not_hold_up_the_end(engine: sa.Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -212,3 +213,58 @@ def test_keys_of_the_command_are_not_kept(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         if path.is_file():
             assert b"sk-very-secret" not in path.read_bytes()
+
+
+def test_a_signal_to_all_is_130(tmp_path: Path) -> None:
+    """As a shell without a terminal stops a group: both hear of it, whoever ends first."""
+    command = [*WATTBENCH, "wrap", "--idle-s", "0", "--meter", "cpu-load"]
+    for turn in range(2):
+        line = [*command, "--db", str(tmp_path / "db"), "--", "sh", "-c", "echo on; exec sleep 30"]
+        with subprocess.Popen(
+            line,
+            cwd=tmp_path,
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "on\n"
+            time.sleep(0.02 * turn)
+            os.killpg(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "Unknown child" not in err
+
+
+@pytest.mark.parametrize("words", [("wrap", "--idle-s", "60", "--", "true"), ("doctor",)])
+def test_ctrl_c_while_starting_is_130(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Whatever it was about to do, and without a traceback."""
+    with subprocess.Popen(
+        [*WATTBENCH, *words],
+        cwd=tmp_path,
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        status = Path(f"/proc/{process.pid}/maps")
+        while "msgspec" not in status.read_text() and process.poll() is None:
+            time.sleep(0.002)  # its own imports have begun
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_a_file_that_was_not_taken_is_named(tmp_path: Path) -> None:
+    """Each candidate with its reason: not of a known tool, of another time, no file at all."""
+    long = write_json(tmp_path / "source" / "v.json", vllm_result(duration=50.0))
+    script = f"cp {long} long.json; echo '{{\"a\": 1}}' > other.json; echo x > notes.txt"
+    done = wrap(tmp_path, "--idle-s", "0", "--", "sh", "-c", script)
+    assert f"not taken: {tmp_path / 'long.json'}: it lasted longer than the life" in done.stderr
+    assert f"not taken: {tmp_path / 'other.json'}: not a result of any known tool" in done.stderr
+    assert "notes.txt" not in done.stderr
+    assert "no result file could be taken" in done.stderr
+    done = wrap(tmp_path, "--idle-s", "0", "--results", "pipe", "--", "mkfifo", "pipe")
+    assert "not taken: pipe: not a regular file" in done.stderr

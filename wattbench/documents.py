@@ -15,6 +15,7 @@ import pydantic
 import yaml
 
 from wattbench.core.errors import DocumentError, did_you_mean
+from wattbench.core.files import why_irregular
 
 ModelT = TypeVar("ModelT", bound=pydantic.BaseModel)
 KeyPath = tuple[str | int, ...]
@@ -75,8 +76,14 @@ def shipped_folder(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def find_document(folder: str, name_or_path: str, what: str) -> Path:
+def find_document(folder: str, name_or_path: str, what: str, others: str = "a .yaml file") -> Path:
     """Resolve the name of a shipped file, or a path, to a path.
+
+    Args:
+        folder: Of the shipped files.
+        name_or_path: What the user wrote.
+        what: What such a file is, for messages.
+        others: What else may be given, for messages.
 
     Raises:
         DocumentError: If there is neither, with the nearest shipped name.
@@ -99,7 +106,7 @@ def find_document(folder: str, name_or_path: str, what: str) -> Path:
     hint = did_you_mean(name_or_path, known)
     raise DocumentError(
         f"unknown {what} {_short(name_or_path)}{hint} (shipped: {', '.join(known)}; or the path of "
-        f"a .yaml file)"
+        f"{others})"
     )
 
 
@@ -148,6 +155,9 @@ def _parsed(text: str, place: str) -> tuple[Any, dict[KeyPath, int]]:
 
 
 def _text(path: Path) -> str:
+    why = why_irregular(path)
+    if why is not None:
+        raise DocumentError(f"{path}: {why}")
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from wattbench.core.run import RawRun, stated
+from wattbench.core.run import READ_AS_ZERO, RawRun, stated
 
 AGREEMENT_FRACTION = 0.02
 """Two statements of one figure that differ by more contradict each other; rounding is below."""
@@ -100,6 +100,10 @@ def impossible(raw: RawRun) -> Iterator[tuple[str, str]]:
         for r in raw.reported
         if r.value <= 0 and r.statistic != "sd" and r.metric.endswith(("_joules", "_watts"))
     ]
+    for event in raw.events:
+        if event.kind == "refused" and str(event.detail["why"]).startswith(READ_AS_ZERO):
+            metric = str(event.detail["why"]).removeprefix(READ_AS_ZERO).strip(": ").split(" ")[0]
+            zeros.append(f"{metric} ({event.detail['field']})")
     if zeros:
         yield (
             "read_stored_as_zero",

@@ -10,7 +10,7 @@ import numpy as np
 from wattbench.audit.figures import AGREEMENT_FRACTION, WINDOW_FRACTION, WINDOW_S
 from wattbench.core.energy import BOUNDARIES, CounterTrace, EnergyMeasurement, Trace
 from wattbench.core.result import Finding, Severity
-from wattbench.core.run import RawRun, stated
+from wattbench.core.run import READ_AS_ZERO, RawRun, stated
 from wattbench.energy import add
 from wattbench.metrics import RunFacts, charged_domains, top_domains
 from wattbench.stats import additive_interval
@@ -74,10 +74,12 @@ def _divisors(run: RunFacts, stated_s: float) -> Iterator[tuple[str, float | Non
     totals = run.totals
 
     def told(metric: str, counted: float | None) -> float | None:
-        return stated(run.raw.reported, metric) or counted
+        return stated(run.raw.reported, metric) or counted or None
 
+    rate = stated(run.raw.reported, "output_tokens_per_s") or 0.0
     inputs = told("input_tokens_count", totals.input_tokens if totals else None)
     outputs = told("output_tokens_count", totals.output_tokens if totals else None)
+    outputs = outputs or rate * stated_s
     yield "energy_joules", 1.0
     yield "mean_power_watts", stated_s
     yield "energy_per_output_token_joules", outputs
@@ -117,13 +119,21 @@ def _field(run: RunFacts, metric: str) -> str:
 
 
 def refused(raw: RawRun) -> Iterator[Finding]:
-    """``energy_refused``: the reader of the file could not take a figure of energy."""
-    fields: dict[str, list[str]] = {}
+    """``energy_refused``: the reader of the file could not take a figure of energy.
+
+    An error only where the file holds the figure for valid: one that says itself that its power is
+    invalid, or modelled, contradicts nothing.
+    """
+    fields: dict[tuple[str, bool], list[str]] = {}
     for event in raw.events:
-        if event.kind == "refused" and _OF_ENERGY.search(str(event.detail["field"])):
-            fields.setdefault(str(event.detail["why"]), []).append(str(event.detail["field"]))
-    for why, names in fields.items():
-        yield make_finding("energy_refused", "error", f"{', '.join(names)}: {why}")
+        if event.kind != "refused" or str(event.detail["why"]).startswith(READ_AS_ZERO):
+            continue  # ``read_stored_as_zero`` says it
+        if _OF_ENERGY.search(str(event.detail["field"])):
+            key = str(event.detail["why"]), event.detail.get("claimed", True) is not False
+            fields.setdefault(key, []).append(str(event.detail["field"]))
+    for (why, claimed), names in fields.items():
+        severity: Severity = "error" if claimed else "info"
+        yield make_finding("energy_refused", severity, f"{', '.join(names)}: {why}")
 
 
 def samples(trace: Trace) -> Iterator[Finding]:

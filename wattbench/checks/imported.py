@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wattbench.checks.finding import finding
+from wattbench.checks.finding import finding, of_another_tool
 from wattbench.core.result import Finding
 from wattbench.metrics import PointFacts
 
@@ -14,9 +14,10 @@ def reported(point: PointFacts) -> Iterator[Finding]:
     for run in point.runs:
         if run.raw.reported and not run.raw.requests:
             tool = run.raw.record.backend.get("tool")
+            way = "" if of_another_tool(point) == "wrap" else ", or wrap it"
             message = (
-                f"{tool} reports these figures, and its file has no single requests, so nothing "
-                f"of them can be checked. Let the tool write its details, or wrap it."
+                f"{tool} reports these figures, and its file has no single requests, so nothing of "
+                f"them can be checked. Let the tool write its details{way}."
             )
             yield finding("reported_only", "warning", "performance", message)
             return
@@ -56,6 +57,19 @@ def program_failed(point: PointFacts) -> Iterator[Finding]:
             message = f"The wrapped program ended with exit code {codes[0]}; look at its output."
             yield finding("program_failed", "warning", "both", message)
             return
+
+
+def no_interval(point: PointFacts) -> Iterator[Finding]:
+    """``no_interval``: joules of a meter over a load whose scatter nobody can tell."""
+    found = point.metrics["energy_per_output_token_joules"]
+    foreign = of_another_tool(point)
+    metered = point.headline.kind not in (None, "reported")
+    if foreign and metered and found.value is not None and found.low is None:
+        message = (
+            "The joules per output token have no interval, since the file tells no scatter or a "
+            "part of the window gave no token; do not compare them. Measure longer."
+        )
+        yield finding("no_interval", "warning", "energy", message)
 
 
 def reported_energy(point: PointFacts) -> Iterator[Finding]:

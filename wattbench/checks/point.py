@@ -19,9 +19,10 @@ from wattbench.checks.devices import (
     neighbours,
     unproven,
 )
-from wattbench.checks.finding import finding
+from wattbench.checks.finding import finding, of_another_tool
 from wattbench.checks.imported import (
     enveloped,
+    no_interval,
     program_failed,
     reported,
     reported_energy,
@@ -31,6 +32,7 @@ from wattbench.checks.meters import check_meters
 from wattbench.checks.power import alias, ignores_load, replayed, two_paths
 from wattbench.checks.steadiness import steadiness
 from wattbench.core.energy import EnergyMeasurement, Unmeasured
+from wattbench.core.redaction import without_credentials
 from wattbench.core.result import Finding, Scope, Severity, Verdict
 from wattbench.core.run import RawRun
 from wattbench.metrics import (
@@ -114,7 +116,8 @@ def _failures(point: PointFacts) -> Iterator[Finding]:
         counts = ", ".join(f"{count} {name}" for name, count in classes)
         message = (
             f"{len(failed)} of {len(requests)} requests failed ({counts}), the first with: "
-            f"{failed[0].error_text}. They are left out of latency; their energy is charged."
+            f"{without_credentials(str(failed[0].error_text))}. They are left out of latency; "
+            "their energy is charged."
         )
         yield finding("requests_failed", severity, "performance", message)
 
@@ -175,9 +178,14 @@ def _percentiles(point: PointFacts) -> Iterator[Finding]:
         if withheld and any(run.measured for run in point.runs):
             message = (
                 f"{label} of {', '.join(withheld)} is withheld: it takes "
-                f"{needed_for_quantile(share)} values. Measure longer or add --repeats."
+                f"{needed_for_quantile(share)} values. {_more(point)}"
             )
             yield finding("too_few_samples", "info", "performance", message)
+
+
+def _more(point: PointFacts) -> str:
+    """What gives more values: a load of another tool has no repeats here."""
+    return "Measure longer." if of_another_tool(point) else "Measure longer or add --repeats."
 
 
 def _slo_missed(point: PointFacts) -> Iterator[Finding]:
@@ -247,7 +255,10 @@ def _emulated(point: PointFacts) -> Iterator[Finding]:
 
 def _single(point: PointFacts) -> Iterator[Finding]:
     """``single_run``: the interval rests on scatter within one run."""
-    if len(point.runs) == 1:
+    if len(point.runs) == 1 and of_another_tool(point):
+        message = "One run only: no interval holds what changes from run to run."
+        yield finding("single_run", "info", "both", message)
+    elif len(point.runs) == 1:
         message = (
             "One run only: intervals rest on its ten parts and miss what changes from run to run. "
             "Add --repeats 3 or more."
@@ -258,8 +269,8 @@ def _single(point: PointFacts) -> Iterator[Finding]:
 def _energy_unknown(point: PointFacts) -> Iterator[Finding]:
     """``no_meter``, ``no_samples``, ``not_bracketed``, ``gap``, and others: no energy.
 
-    The others are ``counter_reset``, ``no_window``, ``empty_window``, and ``mixed_domains`` when
-    the repeats of a point did not measure the same.
+    The others are ``counter_reset``, ``no_window``, ``empty_window``, ``read_stored_as_zero`` of a
+    file, and ``mixed_domains`` when the repeats of a point did not measure the same.
     """
     seen = set()
     for run in point.runs:
@@ -301,10 +312,9 @@ def _window_length(point: PointFacts) -> Iterator[Finding]:
     needed_s = max(MIN_WINDOW_S, max(periods, default=0.0) / (2.45 * EDGE_FRACTION))
     measured_s = sum(run.window.duration_s for run in known if run.window)
     if measured_s < needed_s:
-        message = (
-            f"{measured_s:.1f} s were measured, the energy asks for {needed_s:.0f} s. Raise "
-            f"measure.duration_s in the workload, or add --repeats."
-        )
+        way = "Raise measure.duration_s in the workload, or add --repeats."
+        way = "Let the tool measure longer." if of_another_tool(point) else way
+        message = f"{measured_s:.1f} s were measured, the energy asks for {needed_s:.0f} s. {way}"
         yield finding("window_too_short", "warning", "energy", message)
 
 
@@ -327,7 +337,13 @@ def _no_idle(point: PointFacts) -> Iterator[Finding]:
     """``no_idle_baseline``: net energy is unknown."""
     headline = point.headline
     if headline.gross.value is not None and headline.net_loaded_idle.reason == "no_idle_baseline":
-        message = "Idle was not measured, so there is no net energy. Set idle_s in the workload."
+        ways = {
+            "import": "",
+            "wrap": " Give wrap an --idle-s.",
+            None: " Set idle_s in the workload.",
+        }
+        way = ways[of_another_tool(point)]
+        message = f"Idle was not measured, so there is no net energy.{way}"
         yield finding("no_idle_baseline", "info", "energy", message)
 
 
@@ -336,6 +352,7 @@ CHECKS: tuple[Check, ...] = (
     _nothing_measured,
     reported,
     reported_energy,
+    no_interval,
     enveloped,
     shared_envelope,
     program_failed,

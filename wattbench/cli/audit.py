@@ -14,12 +14,20 @@ import click
 from rich.markup import escape
 
 from wattbench.audit import DEFAULT_FRACTION, HEADLINE, Audit, Audited, Ranking, audit
+from wattbench.cli.import_runs import holds_runs
 from wattbench.cli.options import FiniteRange, database_option, json_option
 from wattbench.cli.stored import load_runs
 from wattbench.cli.tables import MARKS, console
 from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.core.run import RawRun
-from wattbench.interchange.results import BadDocument, find_results, imported_runs, read_results
+from wattbench.interchange import read_runs
+from wattbench.interchange.results import (
+    BadDocument,
+    find_results,
+    imported_runs,
+    open_document,
+    read_results,
+)
 from wattbench.results import estimate_json
 from wattbench.store import database_url
 
@@ -60,15 +68,15 @@ def command(
     pair of loads of one model and one boundary is ranked by joules per output token, and it is
     said which order survives the uncertainty that the sources state, or the default.
     """
-    runs, errors = _runs(paths, **where)
+    runs, files, errors = _runs(paths, **where)
     if not runs and not errors:
         raise UsageError("name result files, or stored runs with --runs")
     found = audit(runs, default_percent / 100)
-    shown = _json(found, errors, default_percent)
+    shown = _json(found, files, errors, default_percent)
     if as_json:
         click.echo(json.dumps(shown, allow_nan=False))
     else:
-        _print(found, errors)
+        _print(found, files, errors)
     if page is not None:
         _write(page, _page(shown))
     if errors:
@@ -77,13 +85,28 @@ def command(
         raise WattbenchError("--require-clean: figures contradict each other, as said above")
 
 
+_Files = dict[str, list[str]]
+"""Files that say a run, by its id, as they were named."""
+
+
 def _runs(
     paths: Sequence[Path], *, selector: str | None, database: str | None
-) -> tuple[list[RawRun], list[str]]:
-    """The runs, and what could not be read."""
+) -> tuple[list[RawRun], _Files, list[str]]:
+    """The runs, the files of those out of files, and what could not be read."""
     runs = load_runs(database_url(database), selector) if selector else []
+    files: _Files = {}
     errors = []
-    for documents, _, read in read_results(find_results(paths)):
+    found = find_results(paths)
+    own = [path for path in found if holds_runs(path)]
+    for path in own:
+        try:
+            exported = list(read_runs(open_document(path).json_lines(), str(path)))
+        except BadDocument as error:
+            errors.append(str(error))
+            continue
+        runs += exported
+        files |= {raw.record.run_id: [str(path)] for raw in exported}
+    for documents, _, read in read_results([path for path in found if path not in own]):
         if isinstance(read, BadDocument):
             errors.append(str(read))
             continue
@@ -100,28 +123,44 @@ def _runs(
                 reported=run.reported,
             )
             runs.append(raw)
-    return runs, errors
+            told = run.measurement.files
+            named = [str(d.path) for d in documents if d.path.name in told or not told]
+            files[run.record.run_id] = list(
+                dict.fromkeys([*files.get(run.record.run_id, []), *named])
+            )
+    return runs, files, errors
 
 
-def _json(found: Audit, errors: Sequence[str], default_percent: float) -> dict[str, Any]:
+def _json(
+    found: Audit, files: _Files, errors: Sequence[str], default_percent: float
+) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "clean": found.clean and not errors,
         "errors": list(errors),
         "default_half_width_fraction": default_percent / 100,
-        "loads": [_load_json(load) for load in found.loads],
+        "loads": [_load_json(load, _named(load, files)) for load in found.loads],
         "rankings": [_ranking_json(ranking) for ranking in found.rankings],
         "fates": dict(Counter(ranking.fate for ranking in found.rankings)),
     }
 
 
-def _load_json(load: Audited) -> dict[str, Any]:
+def _named(load: Audited, files: _Files) -> list[str]:
+    """The files that say a load, as the command line named them; of a stored run their names."""
     record = load.point.facts.runs[0].raw.record
-    files = record.backend.get("files")
-    names = [f.get("name") for f in files if isinstance(f, dict)] if isinstance(files, list) else []
+    if record.run_id in files:
+        return files[record.run_id]
+    kept = record.backend.get("files")
+    return (
+        [str(f.get("name")) for f in kept if isinstance(f, dict)] if isinstance(kept, list) else []
+    )
+
+
+def _load_json(load: Audited, files: list[str]) -> dict[str, Any]:
+    record = load.point.facts.runs[0].raw.record
     return {
         "name": load.name,
-        "files": names,
+        "files": files,
         "model": record.engine.model,
         "hardware": record.hardware.get("name"),
         "kind": load.point.facts.headline.kind,
@@ -142,12 +181,14 @@ def _ranking_json(ranking: Ranking) -> dict[str, Any]:
     }
 
 
-def _print(found: Audit, errors: Sequence[str]) -> None:
+def _print(found: Audit, files: _Files, errors: Sequence[str]) -> None:
     out = console()
     for load in found.loads:
         energy = load.point.facts.metrics[HEADLINE]
         value = "unknown" if energy.value is None else f"{energy.value:.4g} J"
-        title = f"[bold]{escape(load.name)}[/]: {value} per output token"
+        said = ", ".join(_named(load, files))
+        place = f" ({escape(said)})" if said else ""
+        title = f"[bold]{escape(load.name)}[/]{place}: {value} per output token"
         out.print(title if load.findings else f"{title}, no contradiction", soft_wrap=True)
         for one in load.findings:
             out.print(f"  {MARKS[one.severity]} [bold]{one.code}[/]: {escape(one.message)}")

@@ -30,6 +30,7 @@ from wattbench.core.errors import (
     UsageError,
     WattbenchError,
 )
+from wattbench.core.redaction import without_credentials
 from wattbench.core.run import EngineInfo, Json, RunRecord
 from wattbench.results import PointResult, evaluate
 from wattbench.runner import LiveState, RunPlan, deep_idle, environment, execute, run_async
@@ -332,10 +333,12 @@ def _resume(batch: Batch, batch_id: str) -> None:
 
 
 def stored_options(options: Any) -> dict[str, Json]:
-    """Options as recorded: the query of a URL may hold a key and is left out."""
+    """Options as recorded: user and query of a URL may hold a key and are left out."""
     found: Mapping[str, Json] = dataclasses.asdict(options)
     return {
-        key: value.partition("?")[0] if isinstance(value, str) and "://" in value else value
+        key: without_credentials(value).partition("?")[0]
+        if isinstance(value, str) and "://" in value
+        else value
         for key, value in found.items()
     }
 

@@ -24,6 +24,7 @@ from wattbench.interchange import FORMATS as LOG_FORMATS
 from wattbench.interchange.results import (
     FORMATS,
     BadDocument,
+    BadMapping,
     Document,
     Fate,
     ImportedRun,
@@ -132,8 +133,13 @@ def command(
             run.record.run_id: power_traces(run, channels) for one in outcomes for run in one.runs
         }
     outcomes = _stored(outcomes, traces, None if dry_run else database_url(database))
-    restored = [restore(path, database, dry_run=dry_run) for path in own]
     where = show_url(database_url(database))
+    given = [name for name in ("--power-log", "--hardware", "--tag") if told[name] is not None]
+    if not dry_run and given:
+        attach = f"--log {log} --format {form} --db {where}" if log else ""
+        for line in _ignored(outcomes, given, attach):
+            click.echo(f"wattbench: {line}", err=True)
+    restored = [restore(path, database, dry_run=dry_run) for path in own]
     if as_json:
         shown = _json(outcomes, restored, where, dry_run=dry_run)
         click.echo(json.dumps(shown, allow_nan=False))
@@ -146,7 +152,8 @@ def command(
     if errors:
         for error in errors[1:]:
             click.echo(f"not imported: {error}", err=True)
-        raise WattbenchError(f"not imported: {errors[0]}")
+        kind = UsageError if any(isinstance(e, BadMapping) for e in errors) else WattbenchError
+        raise kind(f"not imported: {errors[0]}")
 
 
 def _outcomes(
@@ -222,6 +229,24 @@ def _stored(
     finally:
         if engine is not None:
             engine.dispose()
+
+
+def _ignored(outcomes: Sequence[_Outcome], given: Sequence[str], attach: str) -> Iterator[str]:
+    """That a load which is stored already stays as it is, whatever was asked of it."""
+    runs = [
+        (run.record.run_id, index in one.new)
+        for one in outcomes
+        for index, run in enumerate(one.runs)
+    ]
+    new = {run_id for run_id, is_new in runs if is_new}
+    for run_id in dict.fromkeys(run_id for run_id, _ in runs if run_id not in new):
+        ways = [f"`wattbench attach {run_id} {attach}` adds the log"] if attach else []
+        if set(given) - {"--power-log"}:
+            ways.append("for another machine or mark import it into another --db")
+        yield (
+            f"{run_id} is stored already and stays as it is, without {', '.join(given)}; "
+            f"{'; '.join(ways)}"
+        )
 
 
 def load_of(run: ImportedRun, documents: Sequence[Document]) -> ImportedLoad:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wattbench.core.energy import Trace, trace_of
 from wattbench.core.errors import UsageError
+from wattbench.core.files import why_irregular
 from wattbench.interchange import (
     LogFormat,
     LoggedChannel,
@@ -28,6 +29,9 @@ def read_power(path: Path, form: LogFormat) -> list[LoggedChannel]:
     Raises:
         UsageError: If it cannot be read, or its times are of a clock of its own.
     """
+    why = why_irregular(path)
+    if why is not None:
+        raise UsageError(f"--power-log: {path}: {why}")
     channels = read_log(path, form)
     for channel in channels:
         if channel.time_base == "file":

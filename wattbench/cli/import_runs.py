@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from wattbench.core.errors import UsageError
+from wattbench.core.files import why_irregular
 from wattbench.core.run import RawRun
 from wattbench.interchange import HEADER, read_runs, run_lines
 from wattbench.interchange.results import BadDocument, Document, open_document
@@ -37,6 +38,8 @@ class Restored:
 def holds_runs(path: Path) -> bool:
     """Whether a file is of this project's own format."""
     beginning = f'{{"{HEADER}":'.encode()
+    if why_irregular(path) is not None:
+        return False
     try:
         with path.open("rb") as file:
             return file.read(len(beginning)) == beginning

@@ -9,7 +9,7 @@ import sys
 import click
 
 from wattbench import __version__
-from wattbench.core.errors import WattbenchError
+from wattbench.core.errors import Interrupted, WattbenchError
 
 COMMANDS = {
     "run": "Measure a workload: joules per token, latency, and how sure both are.",
@@ -70,15 +70,28 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    0: done; 1: a run failed or was refused; 2: bad usage; 3: a comparison crossed its gate.
+    0: done; 1: a run failed or was refused; 2: bad usage; 3: a comparison crossed its gate;
+    130: Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        cli.main(arguments, prog_name="wattbench", standalone_mode=not debug)
+        # Not in click's standalone mode, which answers Ctrl-C with 1 and "Aborted!".
+        code = cli.main(arguments, prog_name="wattbench", standalone_mode=False)
     except WattbenchError as error:
         if debug:
             raise
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        if debug:
+            raise
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        if debug:
+            raise
+        click.echo("wattbench: interrupted", err=True)
+        sys.exit(Interrupted.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

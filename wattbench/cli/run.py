@@ -16,7 +16,7 @@ from wattbench.cli.schedule import Blocks, Budgeted, Results, Schedule, UntilNar
 from wattbench.cli.setting import Request, Setting
 from wattbench.cli.tables import console, print_points, require_valid
 from wattbench.comparison import metric_names
-from wattbench.core.errors import UsageError, WattbenchError, did_you_mean
+from wattbench.core.errors import Interrupted, UsageError, WattbenchError, did_you_mean
 from wattbench.results import PointResult, document
 
 MAX_CONCURRENCY = 100_000
@@ -203,12 +203,18 @@ def command(
     points = _report(batch, as_json=as_json)
     if isinstance(stopped, WattbenchError):
         raise stopped
-    if stopped is not None and not batch.run_ids:
-        raise WattbenchError("interrupted before anything was measured")
     if stopped is not None:
-        raise WattbenchError(f"interrupted. What was measured is kept: `{show_line(batch)}`")
+        raise interruption(batch, stopped)
     if must_be_valid:
         require_valid(points)
+
+
+def interruption(batch: Batch, stopped: BaseException) -> WattbenchError:
+    """What is said of a batch that Ctrl-C or a signal stopped."""
+    kind = Interrupted if isinstance(stopped, KeyboardInterrupt) else WattbenchError
+    if not batch.run_ids:
+        return kind("interrupted before anything was measured")
+    return kind(f"interrupted. What was measured is kept: `{show_line(batch)}`")
 
 
 def show_line(batch: Batch) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from wattbench.cli.asked import asked_options
 from wattbench.cli.batch import Batch, prepare
-from wattbench.cli.run import run_console, show_line
+from wattbench.cli.run import interruption, run_console, show_line
 from wattbench.cli.schedule import Results
 from wattbench.cli.setting import Load, Request, Setting
 from wattbench.cli.tables import console, number, print_points
@@ -116,7 +116,7 @@ def command(
     if isinstance(stopped, WattbenchError):
         raise stopped
     if stopped is not None:
-        raise WattbenchError(f"interrupted. What was measured is kept: `{show_line(batch)}`")
+        raise interruption(batch, stopped)
     if best is None:
         raise WattbenchError("no load met the service level with a valid energy; see the table")
 

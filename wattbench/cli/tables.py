@@ -266,7 +266,8 @@ def _withheld(points: Sequence[PointResult]) -> Finding | None:
         lacking = [point for point in points if _lacks(point, label)]
         if lacking:
             parts.append(f"{label} takes {needed_for_quantile(share)} values ({_loads(lacking)})")
-    message = f"Percentiles are withheld: {'; '.join(parts)}. Measure longer or add --repeats."
+    more = found[0].message.rpartition("values. ")[2]
+    message = f"Percentiles are withheld: {'; '.join(parts)}. {more}"
     return dataclasses.replace(found[0], message=message)
 
 

@@ -6,11 +6,10 @@ import json
 import re
 import secrets
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,20 +22,12 @@ from wattbench.cli.import_ import load_of
 from wattbench.cli.options import FiniteRange, database_option, json_option, require_valid_option
 from wattbench.cli.sensors import build_meter, default_sensors, demand_source, meter_spec
 from wattbench.cli.tables import print_points, require_valid
-from wattbench.core.errors import UsageError, WattbenchError
+from wattbench.cli.wrap_results import candidates, loads_written
+from wattbench.core.errors import Interrupted, UsageError, WattbenchError
 from wattbench.core.protocols import Meter
 from wattbench.core.run import EngineInfo, Mode, RawRun, RunRecord
 from wattbench.hardware import MachineProfile, is_this_machine, load_profile
-from wattbench.interchange.results import (
-    BadDocument,
-    Document,
-    Envelope,
-    ImportedRun,
-    Measurement,
-    find_results,
-    read_results,
-    window_events,
-)
+from wattbench.interchange.results import Document, Envelope, ImportedRun, window_events
 from wattbench.plugins import PluginContext
 from wattbench.results import document, evaluate
 from wattbench.runner import Wrapped, enclose, environment, run_async
@@ -53,17 +44,7 @@ from wattbench.store import (
     show_url,
 )
 
-USUAL_FOLDERS = ("artifacts",)
-"""Where tools write below the current folder when they are not told where."""
 _ADDRESS = re.compile(r"https?://[^\s,;'\"]+")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """What the result files of a program say: one load, and the files."""
-
-    measurement: Measurement
-    documents: tuple[Document, ...]
 
 
 @click.command(
@@ -122,9 +103,8 @@ def command(line: tuple[str, ...], *, as_json: bool, must_be_valid: bool, **aske
     """  # noqa: D301 - click reads the backslash
     try:
         points, where, exit_code = _carried_out(list(line), as_json=as_json, **asked)
-    except KeyboardInterrupt:  # not while the program ran: then it is the program's to hear
-        click.echo("wattbench: interrupted; nothing was concluded", err=True)
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as error:  # while the program ran, it was the program's to hear
+        raise Interrupted("interrupted; nothing was concluded") from error
     if as_json:
         click.echo(json.dumps(document(points, where) | {"exit_code": exit_code}, allow_nan=False))
     else:
@@ -174,7 +154,7 @@ def _carried_out(
             virtual=False,
         )
         try:
-            others = _join(engine, wrapped, _candidates(line, asked["results"]), started_unix_s)
+            others = _join(engine, wrapped, line, asked["results"], started_unix_s)
         except WattbenchError as error:
             writer.finish(wrapped.record.run_id, "failed", str(error))
             raise
@@ -193,7 +173,13 @@ def _carried_out(
 _Others = list[tuple[ImportedRun, tuple[Document, ...]]]
 
 
-def _join(engine: Any, wrapped: Wrapped, places: Sequence[Path], started_unix_s: float) -> _Others:
+def _join(
+    engine: Any,
+    wrapped: Wrapped,
+    line: Sequence[str],
+    results: Sequence[Path],
+    started_unix_s: float,
+) -> _Others:
     """Give the run the first load of the program's files; the others are runs of their own.
 
     Where the files say nothing, the window is the program's life.
@@ -205,14 +191,14 @@ def _join(engine: Any, wrapped: Wrapped, places: Sequence[Path], started_unix_s:
         origin_unix_s=sum(origins) / len(origins),
         origin_monotonic_s=wrapped.origin_monotonic_s,
     )
-    found = list(_found(places, started_unix_s, envelope))
+    found, passed = loads_written(candidates(line, results), results, started_unix_s, envelope)
     # A file that grows may begin with older loads, which tell no time: one that does is surer.
     found = [one for one in found if one.measurement.clock is not None] or found
     if not found:
-        click.echo(
-            "wattbench: no result file of a known tool was written; --results says where it lies",
-            err=True,
-        )
+        for why in passed:
+            click.echo(f"wattbench: not taken: {why}", err=True)
+        none = "no result file could be taken" if passed else "no result file was written"
+        click.echo(f"wattbench: {none}; --results says where it lies", err=True)
         events = window_events(wrapped.start_s, wrapped.end_s)
         load = ImportedLoad(requests=(), events=events, reported=(), documents=())
         join_imported(engine, wrapped.record, load)
@@ -237,40 +223,6 @@ def _beside(raw: RawRun, run: ImportedRun, documents: Sequence[Document]) -> Imp
     of_a_load = {event.kind for event in load.events} | {"measure_start", "measure_end", "refused"}
     events = [*(event for event in raw.events if event.kind not in of_a_load), *load.events]
     return replace(load, traces=raw.traces, events=events)
-
-
-def _found(places: Sequence[Path], started_unix_s: float, envelope: Envelope) -> Iterator[_Found]:
-    """Loads in files that were written since the start and can be the program's."""
-    for missing in (place for place in places if not place.exists()):
-        click.echo(f"wattbench: nothing was written at {missing}", err=True)
-    files = find_results([place for place in places if place.exists()])
-    files = [path for path in files if path.stat().st_mtime >= started_unix_s - 1.0]
-    for documents, _, read in read_results(files):
-        if isinstance(read, BadDocument):
-            if documents:  # of a known tool; most other new files are no results
-                click.echo(f"wattbench: {read}", err=True)
-            continue
-        for measurement in read:
-            if envelope.holds(measurement):
-                yield _Found(measurement=measurement, documents=documents)
-
-
-def _candidates(line: Sequence[str], results: Sequence[Path]) -> list[Path]:
-    """Where result files may lie: what the user or the command names, and the current folder."""
-    if results:
-        return list(results)
-    words = [part for word in line[1:] for part in re.split(r"[=,]", word) if part]
-    named = [Path(word) for word in words if len(word) < 1024 and "\0" not in word]
-    usual = [Path(name) for name in USUAL_FOLDERS]
-    here = [path for path in Path().iterdir() if path.is_file()]
-    there = [path for path in (*named, *usual) if path.exists() and not _is_above(path)]
-    # The same file may be named in two ways.
-    return list(dict.fromkeys(path.resolve() for path in (*there, *here)))
-
-
-def _is_above(path: Path) -> bool:
-    """Whether a folder holds the current one: it is not meant as a place of results."""
-    return path.is_dir() and Path().resolve().is_relative_to(path.resolve())
 
 
 def _with_results(line: list[str], url: URL) -> list[str]:

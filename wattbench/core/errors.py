@@ -8,6 +8,7 @@
     │   ├── DeviceMissing          exit code 2: no such device on this machine
     │   └── EngineDied             the engine's process ended under the run
     ├── MeterError                 a meter cannot be opened or read
+    ├── Interrupted                exit code 130: Ctrl-C
     ├── StoreError                 the database cannot be opened, read or written
     └── InsufficientCoverage       a trace does not carry an energy for the window
 
@@ -66,6 +67,12 @@ class MeterError(WattbenchError):
         super().__init__(reason if fix is None else f"{reason}. {fix}")
         self.reason = reason
         self.fix = fix
+
+
+class Interrupted(WattbenchError):
+    """The user stopped it by Ctrl-C; the exit code is a shell's, 128 and the signal."""
+
+    exit_code = 130
 
 
 class StoreError(WattbenchError):

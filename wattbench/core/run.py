@@ -178,6 +178,10 @@ class ReportedFigure:
     field: str
 
 
+READ_AS_ZERO = "a failed read stored as zero"
+"""Why a stated energy or power of zero or less was refused when its file was read."""
+
+
 def stated(
     figures: Sequence[ReportedFigure], metric: str, statistic: str = "total"
 ) -> float | None:

@@ -22,6 +22,7 @@ from typing import Any
 import pydantic
 
 from wattbench.core.errors import DocumentError, did_you_mean
+from wattbench.core.files import why_irregular
 from wattbench.documents import MAX_BYTES
 from wattbench.hardware.model import ModelDescriptor
 from wattbench.hardware.model_precision import precision_fields
@@ -129,13 +130,18 @@ def model_from_config(
 
 def _read(path: Path) -> tuple[Mapping[str, Any], str]:
     file = path / CONFIG if path.is_dir() else path
+    why = why_irregular(file)
+    if why is not None:
+        raise DocumentError(f"{file}: {why}")
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise DocumentError(f"{file}: more than {MAX_BYTES} bytes are too many for a config")
         config = json.loads(raw)
-    except (OSError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise DocumentError(f"{file}: nested too deep to be a {CONFIG}") from error
+    except (OSError, ValueError) as error:
         raise DocumentError(f"{file}: cannot be read as a {CONFIG}: {error}") from error
     if not isinstance(config, dict):
         raise DocumentError(f"{file}: must be an object, not {type(config).__name__}")

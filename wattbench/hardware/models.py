@@ -22,7 +22,9 @@ def load_model(name_or_path: str) -> ModelDescriptor:
     path = Path(name_or_path)
     if path.suffix == ".json" or (path / CONFIG).is_file():
         return model_from_config(path)
-    return load_document(find_document(FOLDER, name_or_path, "model descriptor"), ModelDescriptor)
+    others = f"a .yaml file, of a Hugging Face {CONFIG}, or of its folder"
+    found = find_document(FOLDER, name_or_path, "model descriptor", others)
+    return load_document(found, ModelDescriptor)
 
 
 def model_names() -> list[str]:

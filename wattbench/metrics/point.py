@@ -25,6 +25,7 @@ from wattbench.metrics.table import (
     INTERACTIVITY,
     INTERACTIVITY_PER_WATT,
     LATENCIES,
+    METRICS,
     QUANTILES,
     RATIOS,
     MetricSpec,
@@ -100,7 +101,11 @@ def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
     }
     latencies = _without_gaps(latencies, with_window)
     if len(runs) == 1 and runs[0].raw.reported:
-        metrics = {name: or_reported(one, runs[0].raw, name) for name, one in metrics.items()}
+        of_energy = {spec.name for spec in METRICS if spec.energy_power}
+        metrics = {
+            name: or_reported(one, runs[0].raw, name, of_energy=name in of_energy)
+            for name, one in metrics.items()
+        }
         latencies = {
             name: {label: or_reported(one, runs[0].raw, name, label) for label, one in each.items()}
             for name, each in latencies.items()
@@ -149,6 +154,8 @@ def _ratio(
     if energy is None:
         return Estimate(value=value, n=len(windows), reason="no_interval_over_whole_run")
     spread = _spread_over_parts(spec, parts) if parts else _spread(spec, windows)
+    if spread is None and parts == () and spec.energy_power and _is_metered(energy):
+        spread = Spread()  # sums without a record tell no scatter; the meter tells its own error
     if spread is None:
         return Estimate(value=value, n=len(windows), reason="too_few_tokens_for_interval")
     uniform, sd = _relative_terms(energy) if spec.energy_power else ((), 0.0)
@@ -160,6 +167,10 @@ def _ratio(
         inverse=spec.energy_power < 0,
     )
     return Estimate(value=value, low=low, high=high, n=len(windows))
+
+
+def _is_metered(energy: EnergyMeasurement | Unmeasured) -> bool:
+    return isinstance(energy, EnergyMeasurement) and energy.kind != "reported"
 
 
 def _spread(spec: MetricSpec, windows: Sequence[Totals]) -> Spread | None:

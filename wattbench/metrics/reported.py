@@ -2,7 +2,8 @@
 
 A reported joule is of kind ``reported`` and carries an assumed error, because no file states one.
 A ratio follows from reported sums by the same table as from raw records; where a sum is missing,
-the reported ratio itself stands, without interval.
+the reported ratio itself stands, without interval. Where a meter was there, no joule of a file is
+taken: a ratio is of metered joules, or it is withheld.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from dataclasses import replace
 
 from wattbench.core.energy import BOUNDARIES, Boundary, EnergyDomain, EnergyMeasurement, Unmeasured
 from wattbench.core.result import Estimate
-from wattbench.core.run import RawRun, stated
+from wattbench.core.run import READ_AS_ZERO, RawRun, stated
 from wattbench.metrics.domain_energy import DomainEnergy
 from wattbench.metrics.window import Totals
 
 ASSUMED_GAIN_FRACTION = 0.05
 """Half-width assumed for a reported energy: what NVIDIA states for the power of its boards."""
 REASON = "reported_without_interval"
+_NOT_COUNTED = ("nothing_in_window", "no_window", "token_count_missing")
 
 
 def reported_domain(raw: RawRun) -> DomainEnergy | None:
     """The energy that the tool reports, as a domain of its own; None if it reports none."""
-    energy_joules, boundary = stated(raw.reported, "energy_joules"), _boundary(raw)
+    energy_joules, boundary = _energy_joules(raw), _boundary(raw)
     if energy_joules is None or boundary is None:
         return None
     method = str(raw.record.backend.get("energy_method") or "")
@@ -59,15 +61,33 @@ def reported_domain(raw: RawRun) -> DomainEnergy | None:
     return DomainEnergy(domain=domain, used=True, gross=gross, idle=idle, deep_idle=idle)
 
 
-def reported_totals(raw: RawRun, metered: EnergyMeasurement | Unmeasured) -> Totals | None:
+def why_unmeasured(raw: RawRun) -> Unmeasured:
+    """Why there is no energy at all: neither of a meter nor of a file."""
+    zeros = [r.field for r in raw.reported if r.metric == "energy_joules" and r.value <= 0]
+    for event in raw.events:
+        if event.kind == "refused" and str(event.detail["why"]).startswith(READ_AS_ZERO):
+            zeros.append(str(event.detail["field"]))
+    if zeros and not raw.traces:
+        told = f"the file states an energy or power of zero or less ({', '.join(zeros)})"
+        return Unmeasured(reason="read_stored_as_zero", message=f"{told}: {READ_AS_ZERO}")
+    return Unmeasured(reason="no_meter", message="no meter measured the devices that work")
+
+
+def reported_totals(
+    raw: RawRun, metered: EnergyMeasurement | Unmeasured, window_s: float | None
+) -> Totals | None:
     """Sums of the tool's own window; None if it does not tell enough of them.
 
     Args:
         raw: The run.
         metered: Energy of its meters over the window of the run.
+        window_s: Length of the tool's window, where its files tell when it was [s].
     """
-    duration_s = stated(raw.reported, "duration_s")
+    duration_s = stated(raw.reported, "duration_s") or window_s
     output_tokens = stated(raw.reported, "output_tokens_count")
+    rate = stated(raw.reported, "output_tokens_per_s")
+    if output_tokens is None and rate and duration_s:
+        output_tokens = rate * duration_s
     if not duration_s or output_tokens is None:
         return None
     totals = Totals(
@@ -89,8 +109,8 @@ def reported_totals(raw: RawRun, metered: EnergyMeasurement | Unmeasured) -> Tot
 
 
 def with_energy(raw: RawRun, totals: Totals) -> Totals:
-    """Sums with the energy that the tool reports, where no meter tells it."""
-    energy_joules = stated(raw.reported, "energy_joules")
+    """Sums with the energy that the tool reports, where no meter was there to tell it."""
+    energy_joules = None if raw.traces else _energy_joules(raw)
     if totals.energy_joules is not None or energy_joules is None or _boundary(raw) is None:
         return totals
     return replace(
@@ -101,7 +121,9 @@ def with_energy(raw: RawRun, totals: Totals) -> Totals:
     )
 
 
-def or_reported(found: Estimate, raw: RawRun, metric: str, statistic: str = "total") -> Estimate:
+def or_reported(
+    found: Estimate, raw: RawRun, metric: str, statistic: str = "total", *, of_energy: bool = False
+) -> Estimate:
     """An estimate, or where it is unknown what the tool reports, with the reason.
 
     Args:
@@ -109,13 +131,26 @@ def or_reported(found: Estimate, raw: RawRun, metric: str, statistic: str = "tot
         raw: The only run of the point.
         metric: Name of the metric.
         statistic: Which statistic of it.
+        of_energy: Whether joules stand in it, which are never a file's where there was a meter.
     """
     # A sample that is there and too small stays withheld, whatever the tool made of it.
     if found.value is not None or (found.reason == "too_few_samples" and found.n):
         return found
     value = stated(raw.reported, metric, statistic)
+    if not raw.requests and found.reason in _NOT_COUNTED:
+        found = replace(found, reason="count_not_told")
+        if of_energy and raw.traces and value:
+            found = replace(found, reason="stated_beside_a_meter")
+    if of_energy and (raw.traces or (value or 0.0) <= 0):
+        return found
     # A rate, a latency or a joule of zero is a failed read, not a figure.
     return found if not value else Estimate(value=value, n=found.n, reason=REASON)
+
+
+def _energy_joules(raw: RawRun) -> float | None:
+    """The energy that the tool states; none of zero or less, which an older import took."""
+    energy_joules = stated(raw.reported, "energy_joules")
+    return energy_joules if energy_joules and energy_joules > 0 else None
 
 
 def _boundary(raw: RawRun) -> Boundary | None:

@@ -35,7 +35,12 @@ from wattbench.metrics.domain_energy import (
     measured_energy,
     with_derived,
 )
-from wattbench.metrics.reported import reported_domain, reported_totals, with_energy
+from wattbench.metrics.reported import (
+    reported_domain,
+    reported_totals,
+    why_unmeasured,
+    with_energy,
+)
 from wattbench.metrics.table import meets
 from wattbench.metrics.window import RequestLog, Totals, Window
 
@@ -98,7 +103,7 @@ def run_facts(raw: RawRun) -> RunFacts:
         parts=_parts(raw, log, window, charged),
         whole=_totals(raw, log, whole_window, charged),
         domains=domains,
-        headline=_headline(charged),
+        headline=_headline(raw, charged),
         phases=_phases(raw, log, window, charged),
     )
 
@@ -175,9 +180,9 @@ def _place(found: DomainEnergy, device: str) -> tuple[str, str, str | None]:
     return found.domain.boundary, device, host
 
 
-def _headline(charged: list[DomainEnergy]) -> EnergyMeasurement | Unmeasured:
+def _headline(raw: RawRun, charged: list[DomainEnergy]) -> EnergyMeasurement | Unmeasured:
     if not charged:
-        return Unmeasured(reason="no_meter", message="no meter measured the devices that work")
+        return why_unmeasured(raw)
     known = [d.gross for d in charged if isinstance(d.gross, EnergyMeasurement)]
     if len(known) < len(charged):
         return next(d.gross for d in charged if isinstance(d.gross, Unmeasured))
@@ -206,7 +211,10 @@ def _charged_energy(
 def _totals(
     raw: RawRun, log: RequestLog, window: Window | None, charged: list[DomainEnergy]
 ) -> Totals | None:
-    stated = None if raw.requests else reported_totals(raw, _headline(charged))
+    aligned = window is not None and raw.record.backend.get("alignment") == "aligned"
+    window_s = window.duration_s if window is not None and aligned else None
+    metered = _headline(raw, charged)
+    stated = None if raw.requests else reported_totals(raw, metered, window_s)
     if window is None or stated is not None:
         return stated
     totals = log.totals(window.start_s, window.end_s, _charged_energy(raw, charged, window))

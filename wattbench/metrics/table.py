@@ -162,6 +162,9 @@ REASONS = {
     "too_few_tokens_for_interval": "A part of the only run gave no token, so scatter is unknown.",
     "no_interval_over_whole_run": "Whole-run ratios are given for comparison, without interval.",
     "reported_without_interval": "Another tool reports the value, and no file tells its scatter.",
+    "stated_beside_a_meter": "A file states it, and the joules here are a meter's: its own are no "
+    "measured ones, and it does not tell the counts that these would be divided by.",
+    "count_not_told": "The files do not tell the tokens or requests that this is divided by.",
     "not_a_measured_board": "An export's format takes the measured energy of boards, and no other.",
     "no_slo": "No service level was given; add slo to the workload, or --slo.",
     "nothing_good": "No request met the service level.",
@@ -169,7 +172,7 @@ REASONS = {
     "token_count_missing": "The engine did not count the tokens that this needs.",
     "energy_unknown": "The energy of this window is unknown, though another window's is known.",
     "nameplate_has_no_idle": "A nameplate bounds power; it has no idle that could be subtracted.",
-    "no_idle_baseline": "The workload has no idle_s, so idle power was not measured.",
+    "no_idle_baseline": "Idle was not measured; idle_s of a workload, or wrap --idle-s, does it.",
     "too_few_windows": "The window has too few half seconds to tell prefill from decode.",
     "collinear": "Prompts and answers rise and fall together, and are not told apart.",
     "no_deep_idle": "The workload has no deep_idle_s, or the meter cannot run without the engine.",

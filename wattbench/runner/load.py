@@ -24,6 +24,7 @@ from wattbench.core.load import (
     Usage,
 )
 from wattbench.core.protocols import Backend, PreparingBackend
+from wattbench.core.redaction import without_credentials
 from wattbench.runner.clock import RunClock
 from wattbench.workload import Session, Workload
 
@@ -302,7 +303,7 @@ class _Answer:
             output_bytes=sum(len(text.encode()) for text in self.texts) if self.texts else None,
             finish_reason=usage.finish_reason,
             error_class=_error_class(error),
-            error_text=None if error is None else str(error) or type(error).__name__,
+            error_text=_error_text(error),
         )
 
 
@@ -310,6 +311,13 @@ def _error_class(error: BaseException | None) -> str | None:
     if error is None:
         return None
     return "RequestTimeout" if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _error_text(error: BaseException | None) -> str | None:
+    """What it says; servers repeat the key that they were sent."""
+    if error is None:
+        return None
+    return without_credentials(str(error)) or type(error).__name__
 
 
 def _believable(count: int | None, *, answered: bool) -> int | None:

@@ -112,22 +112,29 @@ async def enclose(
 async def _run(command: Sequence[str], output_fd: int | None) -> int:
     """Run a program to its end, passing signals on to it."""
     loop = asyncio.get_running_loop()
-    try:
-        process = await asyncio.create_subprocess_exec(*command, stdout=output_fd)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{command[0]!r} cannot be run: {reason}") from error
+    process: asyncio.subprocess.Process | None = None
+    early: list[int] = []
 
     def forward(number: int) -> None:
+        if process is None:
+            early.append(number)
         # Ctrl-C at a terminal reaches the program by itself; twice would mean "at once" to many.
-        if number != signal.SIGINT or not _in_foreground():
+        elif process.returncode is None and (number != signal.SIGINT or not _in_foreground()):
+            # Not by send_signal: that one takes the exit code of a program that has just ended
+            # away from whoever waits for it.
             with suppress(ProcessLookupError):
-                process.send_signal(number)
+                os.kill(process.pid, number)
 
     for number in FORWARDED:
         loop.add_signal_handler(number, forward, number)
     try:
+        process = await asyncio.create_subprocess_exec(*command, stdout=output_fd)
+        for missed in early:
+            forward(missed)
         code = await process.wait()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{command[0]!r} cannot be run: {reason}") from error
     finally:
         for number in FORWARDED:
             loop.remove_signal_handler(number)

@@ -48,7 +48,7 @@ def save_calibration(engine: sa.Engine, calibration: StoredCalibration) -> None:
         with engine.begin() as connection:
             connection.execute(sa.insert(schema.calibrations), row)
     except sa.exc.SQLAlchemyError as error:
-        raise store_error(error) from error
+        raise store_error(error, engine) from error
 
 
 def list_calibrations(engine: sa.Engine) -> list[StoredCalibration]:

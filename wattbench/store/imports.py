@@ -91,7 +91,7 @@ def add_imported(
             connection.execute(sa.insert(schema.runs), row)
             _add(connection, record.run_id, load)
     except (sa.exc.SQLAlchemyError, OverflowError) as error:
-        raise store_error(error) from error
+        raise store_error(error, engine) from error
     return True
 
 
@@ -113,7 +113,7 @@ def join_imported(engine: sa.Engine, record: RunRecord, load: ImportedLoad) -> N
             connection.execute(sa.update(schema.runs).where(of_run).values(**known))
             _add(connection, record.run_id, load)
     except (sa.exc.SQLAlchemyError, OverflowError) as error:
-        raise store_error(error) from error
+        raise store_error(error, engine) from error
 
 
 def _add(connection: sa.Connection, run_id: str, load: ImportedLoad) -> None:

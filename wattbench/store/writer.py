@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from wattbench.core.errors import StoreError
 from wattbench.core.load import RequestResult
 from wattbench.core.run import Event, RunRecord, RunStatus
 from wattbench.store import schema
+from wattbench.store.database import explain
 from wattbench.store.rows import block_row, domain_row, event_row, request_row, run_row
 
 COMMIT_PERIOD_S = 0.5
@@ -88,7 +90,7 @@ class StoreWriter:
             with self._engine.begin() as connection:
                 connection.execute(update.values(status=status, error_text=error_text))
         except sa.exc.SQLAlchemyError as error:
-            raise store_error(error) from error
+            raise store_error(error, self._engine) from error
 
     def close(self) -> None:
         """Write what is left and end the thread."""
@@ -125,7 +127,7 @@ class StoreWriter:
                 except (sa.exc.SQLAlchemyError, OverflowError, ValueError, TypeError) as error:
                     # A value that no column takes is as final as a full disk; whoever waits
                     # must hear of it.
-                    self._error = store_error(error)
+                    self._error = store_error(error, self._engine)
             for event in waiting:
                 event.set()
 
@@ -176,7 +178,7 @@ def add_traces(
         names = ", ".join(trace.domain.name for trace in traces)
         raise StoreError(f"run {run_id} has one of the domains {names} already") from error
     except sa.exc.SQLAlchemyError as error:
-        raise store_error(error) from error
+        raise store_error(error, engine) from error
 
 
 def add_trace(connection: sa.Connection, run_id: str, trace: Trace) -> None:
@@ -201,12 +203,15 @@ def remove_domain(engine: sa.Engine, run_id: str, name: str, event: Event) -> No
                 connection.execute(sa.delete(table).where(of_run))
             connection.execute(sa.insert(schema.events), event_row(run_id, event))
     except sa.exc.SQLAlchemyError as error:
-        raise store_error(error) from error
+        raise store_error(error, engine) from error
 
 
-def store_error(error: Exception) -> StoreError:
+def store_error(error: Exception, engine: sa.Engine) -> StoreError:
     """What to say of an error in writing."""
-    cause = getattr(error, "orig", None) or error
+    cause, path = getattr(error, "orig", None) or error, engine.url.database or ""
+    if "readonly" in str(cause):  # from the start: nothing was acknowledged
+        return StoreError(explain(Path(path), error))
     return StoreError(
-        f"the database cannot be written any more ({cause}); what was acknowledged before is kept"
+        f"the database {path} cannot be written any more ({cause}); what was acknowledged before "
+        f"is kept"
     )

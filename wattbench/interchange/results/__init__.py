@@ -29,6 +29,7 @@ from wattbench.interchange.results import (
 )
 from wattbench.interchange.results.document import (
     BadDocument,
+    BadMapping,
     Document,
     Watch,
     open_document,
@@ -69,6 +70,7 @@ __all__ = [
     "FORMATS",
     "Alignment",
     "BadDocument",
+    "BadMapping",
     "Clock",
     "Document",
     "Envelope",
@@ -85,6 +87,10 @@ __all__ = [
     "read_results",
     "window_events",
 ]
+
+_OWN_KEYS = {"schema_version", "db", "points"}
+_OWN_CSV = "batch_id,point_index,run_count,"
+"""What ``wattbench export`` writes as ``json`` and ``csv`` begins so."""
 
 Read = tuple[tuple[Document, ...], str, list[Measurement] | BadDocument]
 """Files that belong together, the name of their format (empty if unknown), and what they say."""
@@ -130,7 +136,7 @@ def read_results(
     if wanted != "auto" and wanted not in FORMATS:
         known = ", ".join(["auto", *FORMATS])
         raise UsageError(
-            f"there is no format {wanted!r}{did_you_mean(wanted, FORMATS)}; one of {known}"
+            f"there is no format {wanted!r} (there are {known}){did_you_mean(wanted, FORMATS)}"
         )
     groups: dict[tuple[str, Path], list[Glance]] = {}
     for path in paths:
@@ -184,6 +190,11 @@ def _reader(glance: Glance, wanted: str) -> ModuleType:
     for reader in READERS:
         if wanted in ("auto", reader.NAME) and reader.sniff(glance) is not None:
             return reader
+    if glance.keys >= _OWN_KEYS or (glance.form == "text" and glance.first.startswith(_OWN_CSV)):
+        raise BadDocument(
+            f"{glance.document.path}: conclusions of this project's own, which hold no records; "
+            f"export the runs with `wattbench export --format wattbench`, and import that file"
+        )
     keys = ", ".join(sorted(glance.keys)[:6]) or "none"
     asked = "any known tool" if wanted == "auto" else wanted
     raise BadDocument(

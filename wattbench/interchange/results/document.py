@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from wattbench.core.errors import UsageError
+from wattbench.core.files import why_irregular
 from wattbench.interchange.results.secrets import without_secrets
 
 MAX_DOCUMENT_BYTES = 512 * 1024**2
@@ -42,6 +43,10 @@ def unwatched(_path: Path, _read_bytes: int) -> None:
 
 class BadDocument(UsageError):
     """A file is not what it says, or cannot be read: names file, place and reason."""
+
+
+class BadMapping(BadDocument):
+    """A mapping names what a file does not have: one of the two is not what the user meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +198,9 @@ def open_document(path: Path, watch: Watch = unwatched) -> Document:
     Raises:
         BadDocument: If it cannot be read.
     """
+    why = why_irregular(path)
+    if why is not None:
+        raise BadDocument(f"{path}: {why}")
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from wattbench.core.run import ReportedFigure
+from wattbench.core.redaction import without_credentials
+from wattbench.core.run import READ_AS_ZERO, ReportedFigure
 from wattbench.interchange.results.document import BadDocument
 from wattbench.interchange.results.measurement import Fate, Note
 
@@ -149,13 +150,16 @@ class Fields:
             signed: Whether it may be negative, as the delay of what came early.
 
         Returns:
-            The value in this project's unit; None if absent.
+            The value in this project's unit; None if absent, or an energy or a power of nothing.
 
         Raises:
             BadDocument: If it is no number, or negative where nothing can be.
         """
         value = self.number(name)
         if value is None:
+            return None
+        if value <= 0 and _never_zero(metric, statistic):
+            self.note("refused", name, f"{READ_AS_ZERO}: {metric} is {value:g}")
             return None
         if value < 0 and not signed:
             raise self.bad(name, value, f"and {metric} is never negative")
@@ -179,7 +183,9 @@ class Fields:
             figure: What follows; its field is the list.
             why: How it follows.
         """
-        if self._told(figure.metric, figure.statistic) is None:
+        if figure.value <= 0 and _never_zero(figure.metric, figure.statistic):
+            self.note("refused", figure.field, f"{READ_AS_ZERO}: {figure.metric} is 0 or less")
+        elif self._told(figure.metric, figure.statistic) is None:
             self.note("converted", figure.field, why)
             self._reported.append(replace(figure, field=self._path(figure.field)))
 
@@ -188,14 +194,14 @@ class Fields:
         figures = (r for r in self._reported if (r.metric, r.statistic) == (metric, statistic))
         return next((figure.field for figure in figures), None)
 
-    def note(self, fate: Fate, name: str, why: str = "") -> None:
-        """Say what became of a field."""
+    def note(self, fate: Fate, name: str, why: str = "", *, claimed: bool = True) -> None:
+        """Say what became of a field; ``claimed``: the file holds it for a valid figure."""
         self._seen.add(name)
-        self._notes.append(Note(fate=fate, field=self._path(name), why=why))
+        self._notes.append(Note(fate=fate, field=self._path(name), why=why, claimed=claimed))
 
     def bad(self, name: str, value: object, what: str) -> BadDocument:
         """The error of a value that cannot be meant."""
-        shown = repr(value)
+        shown = without_credentials(repr(value))
         shown = shown if len(shown) <= 60 else shown[:57] + "…"
         return BadDocument(f"{self.place}: {self._path(name)} is {shown}, {what}")
 
@@ -216,6 +222,11 @@ class Fields:
 
     def _path(self, name: str) -> str:
         return f"{self._prefix}.{name}" if self._prefix else name
+
+
+def _never_zero(metric: str, statistic: str) -> bool:
+    """Whether a figure is an energy or a power: no machine that is on draws nothing."""
+    return statistic != "sd" and metric.endswith(("_joules", "_watts"))
 
 
 def _scaled(scale_ratio: float) -> str:

@@ -109,7 +109,7 @@ def _measurement(run: _Run) -> Measurement:
         told_s = taken_window_s(sidecar, alone=agg is None)
         note_counters(sidecar)
         window_s = window_s or told_s
-    energy = any(figure.metric == "energy_joules" for figure in root.reported)
+    energy = any(figure.metric.endswith(("_joules", "_watts")) for figure in root.reported)
     return dataclasses.replace(
         found,
         clock="unix" if window_s else None,

@@ -172,8 +172,10 @@ def take_power(
     """Take the figures of power, or refuse each with the reason."""
     present = [name for name in _POWER if name in metrics]
     if refused is not None:
+        told = metrics.raw("power_valid")
+        told = sidecar.raw("power_valid") if told is None and sidecar is not None else told
         for name in present or ["power_valid"]:
-            metrics.note("refused", name, refused)
+            metrics.note("refused", name, refused, claimed=not _refuted(told))
         return
     metrics.report("total_gpu_energy_j", "energy_joules")
     power_watts = metrics.report("avg_total_gpu_power_w", "mean_power_watts")
@@ -199,7 +201,7 @@ def take_power(
         if legacy and "joules_per_" in name:
             metrics.note("refused", name, _ROLE_LOCAL)
         elif name in _HOST and metrics.raw("cpu_power_valid") not in (1, True):
-            metrics.note("refused", name, "cpu_power_valid is not 1")
+            metrics.note("refused", name, "cpu_power_valid is not 1", claimed=False)
         else:
             metrics.report(name, metric)
 

@@ -84,7 +84,8 @@ def _measurement(fields: Fields) -> Measurement:
     own = _inside(fields, "results", "profiling", "wattbench")
     boundary = _take_own(own) if own is not None else None
     if results is not None and boundary is None and "observability" in results:
-        results.note("refused", "observability", "tells no boundary of its power, and no joules")
+        why = "tells no boundary of its power, and no joules"
+        results.note("refused", "observability", why, claimed=False)
     window_s = _window_s(fields)
     return Measurement(
         tool=NAME,
@@ -172,10 +173,15 @@ def _take(block: Fields, name: str, metric: str, statistic: str) -> None:
     unit = block.text("units")
     if unit is None or unit not in _UNITS:
         block.note("refused", name, f"its unit {unit!r} is not known")
-    elif block.number(name) == 0.0 and name != "stddev":
+    elif block.number(name) == 0.0 and name != "stddev" and not _has_sample(block):
         block.note("refused", name, "0 of an empty sample")
     else:
         block.report(name, metric, statistic, scale_ratio=_UNITS[unit])
+
+
+def _has_sample(block: Fields) -> bool:
+    """Whether a zero of a block is one of a sample: two tokens of one packet have no gap."""
+    return any((block.number(name) or 0.0) > 0 for name in ("count", "mean"))
 
 
 def _take_own(own: Fields) -> Boundary | None:
@@ -199,7 +205,7 @@ def _take_own(own: Fields) -> Boundary | None:
         return None
     kind = headline.text("kind")
     if kind in ("modelled", "nameplate"):
-        gross.note("refused", "value", f"{kind}, so not measured")
+        gross.note("refused", "value", f"{kind}, so not measured", claimed=False)
         return None
     return boundary if gross.report("value", "energy_joules") is not None else None
 

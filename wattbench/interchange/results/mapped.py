@@ -10,7 +10,12 @@ from typing import Any
 from wattbench.core.errors import did_you_mean
 from wattbench.core.run import Json
 from wattbench.documents import load_document
-from wattbench.interchange.results.document import BadDocument, Document, open_document
+from wattbench.interchange.results.document import (
+    BadDocument,
+    BadMapping,
+    Document,
+    open_document,
+)
 from wattbench.interchange.results.fields import Fields
 from wattbench.interchange.results.glance import Glance, glance_at
 from wattbench.interchange.results.mapping import FromField, ResultMap
@@ -54,7 +59,7 @@ def _measurements(glance: Glance, mapping: ResultMap, map_path: Path) -> list[Me
         if any(_look_up(row, name) is not _ABSENT for _, row in rows):
             continue
         known = [str(name) for name in rows[0][1]]
-        raise BadDocument(
+        raise BadMapping(
             f"{glance.document.path}: there is no {name!r}{did_you_mean(name, known)}, which "
             f"{key} of {map_path} names; there are {', '.join(known[:20])}"
         )
@@ -71,7 +76,7 @@ def _rows(glance: Glance, mapping: ResultMap, map_path: Path) -> Iterator[Row]:
     for place, value in glance.objects():
         found = value if mapping.rows is None else _look_up(value, mapping.rows)
         if found is _ABSENT:
-            raise BadDocument(
+            raise BadMapping(
                 f"{place}: there is no {mapping.rows!r}, which rows of {map_path} names"
             )
         for index, row in enumerate(found if isinstance(found, list) else [found]):

@@ -14,6 +14,7 @@ figures:
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from typing import Annotated
 
@@ -72,8 +73,12 @@ _WORDS = {
 """How else units are written, for a hint."""
 _WHOLE = ("time", "rate of one user", "number of tokens", "number of requests")
 """What a device has no share of."""
-Statistic = Annotated[str, Field(pattern=r"^(total|mean|sd|min|max|p\d{1,2}(\.\d{1,4})?)$")]
+_STATISTIC = re.compile(r"^(total|mean|sd|min|max|p\d{1,2}(\.\d{1,4})?)$")
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "aeiou" else "a"
 
 
 def _nearest(unit: str, units: Collection[str]) -> str:
@@ -94,7 +99,7 @@ class Figure(Document):
     """One metric of a row."""
 
     metric: str
-    statistic: Statistic = "total"
+    statistic: str = "total"
     field: Name
     unit: str
     per_device: bool = False
@@ -104,8 +109,15 @@ class Figure(Document):
     def _known_metric(cls, metric: str) -> str:
         if metric not in METRICS:
             known = ", ".join(METRICS)
-            raise ValueError(f"no such metric{did_you_mean(metric, list(METRICS))}; one of {known}")
+            raise ValueError(f"no such metric ({known}){did_you_mean(metric, list(METRICS))}")
         return metric
+
+    @field_validator("statistic")
+    @classmethod
+    def _known_statistic(cls, statistic: str) -> str:
+        if not _STATISTIC.match(statistic):
+            raise ValueError("one of total, mean, sd, min, max, or a percentile below p100: p99.9")
+        return statistic
 
     @field_validator("unit")
     @classmethod
@@ -115,12 +127,14 @@ class Figure(Document):
             return unit
         fitting = ", ".join(_UNITS[what])
         hint = _nearest(unit, _UNITS[what])
-        raise ValueError(f"no unit of {info.data['metric']}, a {what}{hint}; one of {fitting}")
+        wrong = f"no unit of {info.data['metric']}, which is {_article(what)} {what}"
+        raise ValueError(f"{wrong} ({fitting}){hint}")
 
     @model_validator(mode="after")
     def _divisible(self) -> Figure:
         if self.per_device and METRICS[self.metric] in _WHOLE:
-            raise ValueError(f"{self.metric} is a {METRICS[self.metric]}, never one per device")
+            what = METRICS[self.metric]
+            raise ValueError(f"{self.metric} is {_article(what)} {what}, never one per device")
         return self
 
     @property
@@ -142,7 +156,7 @@ class Window(Document):
         times = _UNITS["time"]
         if unit not in times:
             hint = _nearest(unit, times)
-            raise ValueError(f"no unit of time{hint}; one of {', '.join(times)}")
+            raise ValueError(f"no unit of time ({', '.join(times)}){hint}")
         return unit
 
     @property

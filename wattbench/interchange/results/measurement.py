@@ -27,11 +27,14 @@ class Note:
             meaningless, or only ``kept`` with the document because it is not known.
         field: Name or path of the field.
         why: What was converted to what, or why it was refused; empty where there is nothing to say.
+        claimed: Whether the file holds the field for a valid figure; one that says itself that it
+            is not, or not a measured one, does not contradict itself.
     """
 
     fate: Fate
     field: str
     why: str = ""
+    claimed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

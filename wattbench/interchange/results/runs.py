@@ -13,6 +13,7 @@ from wattbench.core.load import RequestResult
 from wattbench.core.run import EngineInfo, Event, Json, ReportedFigure, RunRecord, stated
 from wattbench.interchange.results.document import Document
 from wattbench.interchange.results.measurement import Measurement
+from wattbench.interchange.results.secrets import measurement_without_secrets
 
 Alignment = Literal["aligned", "enveloped", "unaligned"]
 SLACK_S = 2.0
@@ -73,7 +74,8 @@ def imported_runs(
     content = "".join(sorted({document.sha256 for document in documents}))
     batch_id = f"import-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     runs = []
-    for index, measurement in zip(_indices(measurements, documents), measurements, strict=True):
+    for index, told in zip(_indices(measurements, documents), measurements, strict=True):
+        measurement = measurement_without_secrets(told)
         window_s = measurement.window_s or (0.0, 0.0)
         unix = measurement.clock == "unix"
         alignment: Alignment = "aligned" if unix and measurement.window_s else "unaligned"
@@ -161,6 +163,7 @@ class Envelope:
             alone: Whether this is the program's only load. Of several without times of their
                 own none has a window: the joules of the program's life cannot be divided.
         """
+        measurement = measurement_without_secrets(measurement)
         origin_s = self._origin_s(measurement)
         window = window_events(self.start_s, self.end_s)
         if not alone:
@@ -264,7 +267,9 @@ def _refusals(measurement: Measurement) -> Iterator[Event]:
     """What could not be taken travels with the run: an audit must know of it."""
     for note in measurement.notes:
         if note.fate == "refused":
-            yield Event(kind="refused", time_s=0.0, detail={"field": note.field, "why": note.why})
+            detail: dict[str, Json] = {"field": note.field, "why": note.why}
+            detail |= {} if note.claimed else {"claimed": False}
+            yield Event(kind="refused", time_s=0.0, detail=detail)
 
 
 def _window(measurement: Measurement, alignment: Alignment) -> tuple[Event, ...]:
