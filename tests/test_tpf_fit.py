@@ -121,6 +121,31 @@ def test_one_wrong_row_does_not_bend_its_neighbours() -> None:
         assert new.energy_per_output_token_joules.value == pytest.approx(value, rel=0.05)
 
 
+def test_joules_grow_with_context() -> None:
+    """Context is a descriptor like the model's size: between 1K and 16K, 4K is predicted."""
+    lines = [
+        row
+        | {
+            "task": str(size),
+            "context_tokens": float(size),
+            "energy_per_output_token_joules": float(row["energy_per_output_token_joules"])
+            * (1 + size / 4096),
+        }
+        for size in (1024, 2048, 8192, 16384)
+        for row in sweeps.rows(noise=0.01)
+        if row["machine"] == "old"
+    ]
+    function = fit(table_of(lines, sweeps.BY))
+    at = point(machine="old", model="m8", task="new", concurrency=32.0, context_tokens=4096.0)
+    base = next(
+        float(row["energy_per_output_token_joules"])
+        for row in lines
+        if row["model"] == "m8" and row["concurrency"] == 32 and row["context_tokens"] == 1024
+    )
+    found = function.predict(at)[0].energy_per_output_token_joules
+    assert found.value == pytest.approx(base * 2 / 1.25, rel=0.15)
+
+
 def test_a_curve_may_turn_up() -> None:
     """Joules that rise at a large batch are predicted so."""
     lines = sweeps.rows(noise=0.005)
@@ -139,6 +164,8 @@ def test_outside_of_what_was_measured_it_refuses() -> None:
     """A concurrency beyond the sweep, and a machine and model that nothing is known of."""
     with pytest.raises(OutsideDomain, match="1000 is outside of 1 to 256, where this sweep"):
         FITTED.predict(point(machine="old", model="m7", concurrency=1000.0))
+    with pytest.raises(OutsideDomain, match="machine_count 64 is beyond"):
+        FITTED.predict(point(machine="old", model="m7", concurrency=8.0, machine_count=64.0))
     with pytest.raises(OutsideDomain, match="shares its machine or its model"):
         FITTED.predict(point(machine="unheard", model="of", concurrency=8.0))
 
@@ -153,6 +180,15 @@ def test_what_a_meter_is_off_by_reaches_the_band() -> None:
     assert wide.value == pytest.approx(narrow.value)
     assert wide.high / wide.value == pytest.approx(1 + 0.3 * 1.645 / 1.96, rel=0.02)
     assert narrow.high / narrow.value < 1.06
+
+
+def test_a_point_may_leave_out_what_is_unknown() -> None:
+    """Without its size a model is only a name: the same value, if its sweep is known."""
+    bare = table_of([{"machine": "old", "model": "m7", "task": "chat", "concurrency": 50.0}], ())
+    found = FITTED.predict(bare)[0].energy_per_output_token_joules
+    whole = FITTED.predict(point(machine="old", model="m7", concurrency=50.0))[0]
+    assert found.value == pytest.approx(whole.energy_per_output_token_joules.value, rel=0.3)
+    assert found.low < whole.energy_per_output_token_joules.value < found.high
 
 
 def test_power_is_joules_times_rate() -> None:
@@ -196,7 +232,6 @@ def test_the_command_line(tmp_path: Path) -> None:
     (found,) = json.loads(done.stdout)["points"]
     truth = sweeps.joules(sweeps.MACHINES["new"], sweeps.SIZES["m70"], 20)
     assert found["energy_per_output_token_joules"]["value"] == pytest.approx(truth, rel=0.2)
-    assert found["point"]["active_params_billions"] == 70
     text = called("tpf", "fit", *by, "--validate", "leave-group-out:machine")
     assert "points that nothing fitted has seen are off by" in text.stdout
 

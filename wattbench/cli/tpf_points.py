@@ -108,10 +108,21 @@ def _row(point: PointResult) -> dict[str, str | float]:
     }
     for name in (ENERGY, RATE, POWER):
         row[name] = _value(metrics[name])
+    context_tokens = _context_tokens(point)
+    if context_tokens is not None:
+        row["context_tokens"] = context_tokens
     energy = metrics[ENERGY]
     if energy.value and energy.low is not None and energy.high is not None:
         row[WIDTH] = (energy.high - energy.low) / 2 / energy.value
     return row
+
+
+def _context_tokens(point: PointResult) -> float | None:
+    """What a request looks back on at the middle of its answer: prompt and half of the answer."""
+    totals = point.facts.totals
+    if totals is None or not totals.request_count or totals.input_tokens is None:
+        return None
+    return (totals.input_tokens + totals.output_tokens / 2) / totals.request_count
 
 
 def _value(estimate: Estimate) -> float:

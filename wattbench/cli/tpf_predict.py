@@ -18,13 +18,6 @@ from wattbench.core.errors import UsageError, did_you_mean
 from wattbench.tpf.function import Prediction, fit
 from wattbench.tpf.table import CONCURRENCY, ENERGY, POWER, RATE, Table, table_of
 
-CARRIED = {
-    "active_params_billions": "model",
-    "total_params_billions": "model",
-    "machine_count": "machine",
-}
-"""Numbers that follow from a name: what the table says of that model or machine."""
-
 
 @click.command(name="predict")
 @point_options
@@ -108,24 +101,22 @@ def _completed(table: Table, text: str, row: dict[str, str | float]) -> dict[str
         if name in table.by and len(values) > 1:
             raise UsageError(f"--at {text!r}: it has no {name}; one of {', '.join(values)}")
         row[name] = values[0] if len(values) == 1 else ""
-    for name, column in table.numbers.items():
-        if name not in row:
-            known = sizes_of(str(row.get("model", "")))
-            row |= _carried(table, name, row) or {n: v for n, v in known.items() if n == name}
-        if name not in row and len(set(column)) == 1:
-            row[name] = float(column[0])
+    model = str(row.get("model", ""))
+    if model not in table.words.get("model", ()):
+        row = {**{k: v for k, v in sizes_of(model).items() if k in table.numbers}, **row}
+    for name in table.numbers:
         if name not in row and name in table.by:
-            raise UsageError(f"--at {text!r}: it has no {name}")
+            row |= _only(table, name, text)
     return row
 
 
-def _carried(table: Table, name: str, row: Mapping[str, str | float]) -> dict[str, float]:
-    """The number that all rows of the same model, or machine, have."""
-    of = CARRIED.get(name, "")
-    same = table.rows_by((of,)) if of in table.words else {}
-    rows = same.get((str(row.get(of)),))
-    values = set() if rows is None else {float(each) for each in table.numbers[name][rows]}
-    return {name: values.pop()} if len(values) == 1 else {}
+def _only(table: Table, name: str, text: str) -> dict[str, float]:
+    """A number that names a sweep, if the table has one value of it."""
+    values = set(table.numbers[name])
+    if len(values) > 1:
+        known = ", ".join(f"{value:g}" for value in sorted(values))
+        raise UsageError(f"--at {text!r}: it has no {name}; one of {known}")
+    return {name: float(values.pop())}
 
 
 def _json(row: Mapping[str, str | float], found: Prediction) -> dict[str, Any]:

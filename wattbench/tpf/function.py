@@ -20,6 +20,8 @@ from wattbench.tpf.table import Table
 
 RELATED = ("machine", "model")
 """A point without a sweep must share one of these with the table."""
+REACH = 2.0
+"""How far beyond the numbers of a table, as a factor, a point may lie in one of them."""
 NORMAL_95 = 1.96
 _SLACK = 1.01
 """Averages of one limit on concurrency differ by as much."""
@@ -78,6 +80,7 @@ class TokenProductionFunction:
             OutsideDomain: If one has a concurrency that was not measured there, or shares neither
                 machine nor model with the table.
         """
+        points = points.completed_from(self.table)
         sweeps = self.table.groups()
         counts = [len(sweeps.get(key, ())) for key in points.keys(self.table.by)]
         for row in range(len(points)):
@@ -133,6 +136,16 @@ class TokenProductionFunction:
                 f"nothing to predict it from; known: {', '.join(dict.fromkeys(known)) or 'neither'}"
                 f". A modelled figure of any machine is in wattbench tpf ceilings"
             )
+        for number, column in self.table.numbers.items():
+            value, (least, most) = (
+                points.numbers[number][row],
+                (np.nanmin(column), np.nanmax(column)),
+            )
+            if value < least / REACH or value > most * REACH:
+                raise OutsideDomain(
+                    f"{name}: {number} {value:g} is beyond {least / REACH:.4g} to "
+                    f"{most * REACH:.4g}; the table has {least:.4g} to {most:.4g}"
+                )
         low, high = limits
         if not low / _SLACK <= asked <= high * _SLACK:
             whose = "this sweep" if count else "its machine and its model"

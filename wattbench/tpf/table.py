@@ -17,10 +17,16 @@ from wattbench.core.energy import FloatArray
 from wattbench.core.errors import DocumentError, UsageError, did_you_mean
 from wattbench.tpf.arrays import Array
 
-NUMBERS = ("machine_count", "active_params_billions", "total_params_billions")
+NUMBERS = ("machine_count", "active_params_billions", "total_params_billions", "context_tokens")
 """Descriptors that are numbers: neighbours in them are alike."""
-WORDS = ("machine", "model", "precision", "parallelism", "engine", "task")
-"""Descriptors that are names."""
+WORDS = ("machine", "model", "precision", "parallelism", "engine", "task", "phase")
+"""Descriptors that are names; ``phase`` is prefill or decode where a row is of one alone."""
+FOLLOWS = {
+    "active_params_billions": "model",
+    "total_params_billions": "model",
+    "machine_count": "machine",
+}
+"""Descriptors that a name decides, if all rows of that name agree."""
 CONCURRENCY = "concurrency"
 ENERGY = "energy_per_output_token_joules"
 RATE = "output_tokens_per_s"
@@ -85,6 +91,26 @@ class Table:
             mean_power_watts=self.mean_power_watts[rows],
             energy_half_width_fraction=self.energy_half_width_fraction[rows],
         )
+
+    def completed_from(self, other: Table) -> Table:
+        """The same rows, with every column that another table has.
+
+        A number that a row leaves out is the one that all rows of its sweep, else of its model or
+        its machine (`FOLLOWS`), have in that table; else it is unknown.
+        """
+        words = {name: self.words.get(name, ("",) * len(self)) for name in other.words}
+        unknown = np.full(len(self), math.nan)
+        numbers = {name: self.numbers.get(name, unknown).copy() for name in other.numbers}
+        whole = replace(self, by=other.by, words=words, numbers=numbers)
+        for name, column in other.numbers.items():
+            follows = [(FOLLOWS[name],)] if FOLLOWS.get(name) in words else []
+            for columns in (other.by, *follows):
+                same = other.rows_by(columns)
+                for row, key in enumerate(whole.keys(columns)):
+                    known = set(column[same[key]]) if key in same else set()
+                    if np.isnan(numbers[name][row]) and len(known) == 1:
+                        numbers[name][row] = known.pop()
+        return whole
 
     def _text(self, column: str) -> tuple[str, ...]:
         if column in self.words:
