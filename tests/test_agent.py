@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import called
 from hypothesis import given
 from hypothesis import strategies as st
 from wire import codes, emulated, run_point, true_joules
@@ -104,11 +105,10 @@ def logged(url: str, path: Path) -> Iterator[None]:
 
 def attached(folder: Path, log: Path) -> dict[str, Any]:
     """The run's only point, with a log added to it."""
-    wattbench = [sys.executable, "-m", "wattbench"]
     place = ("--db", str(folder / "runs.sqlite"), "--json")
     attach = ("attach", "latest", "--log", str(log), "--name", "logged", "--boundary", "board")
-    subprocess.run([*wattbench, *attach, *place], check=True, capture_output=True)
-    done = subprocess.run([*wattbench, "show", "latest", *place], check=True, capture_output=True)
+    assert not called(*attach, *place).returncode
+    done = called("show", "latest", *place)
     (point,) = json.loads(done.stdout)["points"]
     return dict(point)
 

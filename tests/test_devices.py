@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command import called
 from wire import codes, emulated, run_point
 
 from wattbench.backends.openai import OpenAIBackend, OpenAIOptions
@@ -100,9 +99,8 @@ def test_a_role_that_means_nothing(
     host: tuple[str, str], tmp_path: Path, argument: str, message: str
 ) -> None:
     url, meter = host
-    command = [sys.executable, "-m", "wattbench", "run", "quickstart", "--role", argument]
-    command += ["--backend", f"openai,url={url}/v1", "--meter", meter, "--db", f"{tmp_path}/x.db"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    place = ("--backend", f"openai,url={url}/v1", "--meter", meter, "--db", f"{tmp_path}/x.db")
+    done = called("run", "quickstart", "--role", argument, *place)
     assert done.returncode == 2
     assert message in done.stderr
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from command import called
+
 WORKLOAD = """
 name: wire
 about: Short answers over loopback.
@@ -78,8 +80,7 @@ def run_point(
         *("--backend", f"openai,url={engine}/v1", *(a for m in meters for a in ("--meter", m))),
         *("--hardware", "h100-sxm", "--db", str(folder / "runs.sqlite"), "--json", *more),
     ]
-    command = [sys.executable, "-m", "wattbench", "run", str(workload), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    done = called("run", str(workload), *arguments)
     assert done.returncode == 0, done.stderr
     (point,) = json.loads(done.stdout)["points"]
     found: dict[str, Any] = point
