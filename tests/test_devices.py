@@ -43,7 +43,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
 
 
 def run(host: tuple[str, str], folder: Path, *more: str) -> dict[str, Any]:
-    return run_point(folder, *host, duration_s=1.5, more=more)
+    return run_point(folder, *host, duration_s=1.5, idle_s=0.0, more=more)
 
 
 def mean_watts(share: dict[str, Any], point: dict[str, Any]) -> float:

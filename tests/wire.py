@@ -71,11 +71,12 @@ def run_point(
     engine: str,
     *meters: str,
     duration_s: float = 6.3,
+    idle_s: float = 1.0,
     timeout_s: float = 600.0,
     more: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """One operating point of `wattbench run` against an engine's URL, with meters."""
-    workload = workload_file(folder, duration_s, timeout_s=timeout_s)
+    workload = workload_file(folder, duration_s, idle_s, timeout_s)
     arguments = [
         *("--backend", f"openai,url={engine}/v1", *(a for m in meters for a in ("--meter", m))),
         *("--hardware", "h100-sxm", "--db", str(folder / "runs.sqlite"), "--json", *more),
