@@ -2,104 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from command import called
 from result_files import vllm_result, write_json
-from wire import emulated, get
-
-WATTBENCH = [sys.executable, "-m", "wattbench"]
-TOOL = [sys.executable, str(Path(__file__).parent / "wrapped_tool.py")]
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[str]:
-    """An emulated machine behind an API; its address."""
-    with emulated("h100-sxm") as (url, _):
-        yield url
-
-
-def words(folder: Path, meter: str) -> list[str]:
-    """The command up to what it is asked."""
-    return ["wrap", "--meter", meter, "--db", str(folder / "db")]
-
-
-def wrap(folder: Path, *asked: str, meter: str = "cpu-load") -> subprocess.CompletedProcess[str]:
-    """Carry out ``wattbench wrap`` in a folder; the program's own output is not in what it says."""
-    with contextlib.chdir(folder):
-        return called(*words(folder, meter), *asked)
-
-
-def wrap_apart(
-    folder: Path, *asked: str, meter: str = "cpu-load"
-) -> subprocess.CompletedProcess[str]:
-    """The same in a process of its own, whose output the program shares."""
-    command = [*WATTBENCH, *words(folder, meter), *asked]
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def show(folder: Path) -> dict[str, Any]:
-    """The only point in the store of a folder."""
-    done = called("show", "latest", "--db", str(folder / "db"), "--json")
-    assert done.returncode == 0, done.stderr
-    (point,) = json.loads(done.stdout)["points"]
-    assert isinstance(point, dict)
-    return point
-
-
-def codes(point: dict[str, Any]) -> set[str]:
-    """Codes of the findings."""
-    return {finding["code"] for finding in point["findings"]}
-
-
-def test_energy_is_that_of_the_measured_phase(machine: str, tmp_path: Path) -> None:
-    """The window is the tool's own, and its joules hold the truth of the machine in them."""
-    meter = f"prometheus,url={machine}/metrics"
-    options = ("--idle-s", "2", "--hardware", "h100-sxm", "--json")
-    done = wrap_apart(tmp_path, *options, "--", *TOOL, machine, "10", "result.json", meter=meter)
-    assert done.returncode == 0, done.stderr
-    assert "asked" in done.stderr
-    (point,) = json.loads(done.stdout)["points"]
-    window = point["window"]
-    assert 10 <= window["duration_s"] < 11.5
-    place = f"/truth?start={window['start_unix_s']}&end={window['end_unix_s']}"
-    truth = get(machine + place)
-    energy = point["energy"]["headline"]
-    assert energy["kind"] == "counter"
-    gross = energy["gross_joules"]
-    assert gross["low"] <= truth["energy_joules"] <= gross["high"]
-    assert energy["net_loaded_idle_joules"]["value"] is not None
-    assert point["requests"]["failed"] == 0
-    assert point["tokens"]["output"] == pytest.approx(40 * point["requests"]["completed"], rel=0.1)
-    assert point["metrics"]["energy_per_output_token_joules"]["low"] is not None
-    assert "enveloped" not in codes(point)
-    assert point["verdict"]["energy"] == "valid"
-
-
-def test_each_load_of_a_program_is_a_run(machine: str, tmp_path: Path) -> None:
-    """Two loads one after the other: two points, each with the joules of its own window."""
-    meter = f"prometheus,url={machine}/metrics"
-    options = ("--idle-s", "0", "--hardware", "h100-sxm", "--json")
-    done = wrap(tmp_path, *options, "--", *TOOL, machine, "2", "result.json", "2", meter=meter)
-    assert done.returncode == 0, done.stderr
-    first, second = json.loads(done.stdout)["points"]
-    assert first["window"]["end_unix_s"] <= second["window"]["start_unix_s"] + 0.1
-    for point in (first, second):
-        window = point["window"]
-        place = f"/truth?start={window['start_unix_s']}&end={window['end_unix_s']}"
-        gross = point["energy"]["headline"]["gross_joules"]
-        assert gross["low"] <= get(machine + place)["energy_joules"] <= gross["high"]
+from wrapping import WATTBENCH, codes, show, wrap, wrap_apart
 
 
 def test_a_tool_without_times_is_enveloped(tmp_path: Path) -> None:
@@ -204,15 +115,6 @@ def test_nothing_is_run_that_cannot_be_measured(tmp_path: Path) -> None:
     done = wrap(tmp_path, "--meter", "auto", "--", "echo", "http://gpu.example.org:8000")
     assert done.returncode == 2
     assert "another machine" in done.stderr
-
-
-def test_files_from_before_are_not_results(tmp_path: Path, machine: str) -> None:
-    """An old result beside the new program is not taken for its own."""
-    command = [*TOOL, machine, "0.2", str(tmp_path / "old.json")]
-    subprocess.run(command, check=True, capture_output=True)
-    time.sleep(1.1)
-    wrap(tmp_path, "--idle-s", "0", "--", "sleep", "0.2")
-    assert "nothing_measured" in codes(show(tmp_path))
 
 
 def test_results_that_are_not_there_cost_no_sample(tmp_path: Path) -> None:
