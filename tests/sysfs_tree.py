@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from test_databases import WITHOUT_POWERS
+from powerless import without_powers
+
+from wattbench.core.errors import MeterError
 
 
 def write(path: Path, value: object) -> None:
@@ -61,17 +60,15 @@ def refused_to_read(meter: str) -> str:
     """What ``open_source`` says of a meter expression when even root obeys permissions."""
     name, _, arguments = meter.partition(" ")
     module, _, stem = name.partition(":")
-    code = (
-        f"from wattbench.meters.{module} import {stem}Meter, {stem}Options\n"
-        f"from wattbench.core.errors import MeterError\n"
-        f"try:\n"
-        f"    {stem}Meter({stem}Options({arguments}), None).open_source()\n"
-        f"except MeterError as error:\n"
-        f"    print(error)\n"
-    )
-    command = [sys.executable, "-c", WITHOUT_POWERS, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 77:
-        pytest.skip("root cannot give up its powers here")
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+
+    def opened() -> str:
+        try:
+            exec(  # noqa: S102 - as a test wrote it
+                f"from wattbench.meters.{module} import {stem}Meter, {stem}Options\n"
+                f"{stem}Meter({stem}Options({arguments}), None).open_source()"
+            )
+        except MeterError as error:
+            return str(error)
+        return ""
+
+    return without_powers(opened)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import called
 from hypothesis import given
 from hypothesis import strategies as st
 from wire import codes, emulated, run_point, true_joules
@@ -104,11 +105,10 @@ def logged(url: str, path: Path) -> Iterator[None]:
 
 def attached(folder: Path, log: Path) -> dict[str, Any]:
     """The run's only point, with a log added to it."""
-    wattbench = [sys.executable, "-m", "wattbench"]
     place = ("--db", str(folder / "runs.sqlite"), "--json")
     attach = ("attach", "latest", "--log", str(log), "--name", "logged", "--boundary", "board")
-    subprocess.run([*wattbench, *attach, *place], check=True, capture_output=True)
-    done = subprocess.run([*wattbench, "show", "latest", *place], check=True, capture_output=True)
+    assert not called(*attach, *place).returncode
+    done = called("show", "latest", *place)
     (point,) = json.loads(done.stdout)["points"]
     return dict(point)
 
@@ -138,7 +138,7 @@ def test_one_gpu_under_two_names_is_charged_once(gpus: str, tmp_path: Path) -> N
     """Two agents on one host see the same UUID: its joules count once, and a finding says so."""
     with emulated("h100-sxm") as (url, _), agent("--meter", gpus) as (one, _):
         meters = (f"agent,url={one},name=a", f"agent,url={one},name=b")
-        point = run_point(tmp_path, url, *meters, duration_s=1.2)
+        point = run_point(tmp_path, url, *meters, duration_s=1.2, idle_s=0.0)
     watts = point["energy"]["headline"]["gross_joules"]["value"] / point["window"]["duration_s"]
     assert watts == pytest.approx(300, rel=0.02)
     assert "measured_twice" in codes(point)
@@ -159,6 +159,7 @@ def test_roles_over_two_agents(gpus: str, tmp_path: Path) -> None:
             f"agent,url={first},name=node1",
             f"agent,url={second},name=node2",
             duration_s=1.5,
+            idle_s=0.0,
             more=("--role", "prefill=node1:0", "--role", "decode=node2:0"),
         )
     energy, duration_s = point["energy"], point["window"]["duration_s"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -16,30 +17,20 @@ import pytest
 import sqlalchemy as sa
 from command import called
 from emulation import emulated_run, varied_workload
+from powerless import forked, without_powers
 
+from wattbench.cli.main import main
 from wattbench.core.errors import StoreError, UsageError
 from wattbench.store import check_place, connect, database_url, load_run, select_runs, show_url
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 KEPT = Path(__file__).parent / "data"
 ODD_NAMES = ("a?b.sqlite", "a#b.sqlite", "a%20b.sqlite", "ä: b&c=d.sqlite")
-WITHOUT_POWERS = """
-import ctypes, os, sys
-for power in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    if os.getuid() == 0 and ctypes.CDLL(None).prctl(24, power, 0, 0, 0):
-        sys.exit(77)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
-"""Even root obeys the permissions of files in what this starts."""
 
 
 def powerless(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command by somebody whom the permissions of files bind."""
-    command = [sys.executable, "-c", WITHOUT_POWERS, "-m", "wattbench", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 77:
-        pytest.skip("root cannot give up its powers here")
-    return done
+    return without_powers(lambda: called(*arguments))
 
 
 def good(*arguments: str, call: Call = called) -> str:
@@ -243,25 +234,37 @@ def test_the_default_place_is_taken_literally(tmp_path: Path) -> None:
 def on_a_terminal(columns: int, *arguments: str) -> list[str]:
     """Lines that the command prints on a terminal of some width, without colours."""
     ours, its = os.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
-    command = [sys.executable, "-m", "wattbench", *arguments]
-    with subprocess.Popen(command, stdout=its, stderr=its, env=environment):
-        os.close(its)
-        text = b""
-        while True:
-            try:
-                block = os.read(ours, 65536)
-            except OSError:  # what Linux answers when the other side is closed
-                break
-            text += block
+
+    def act() -> None:
+        os.environ.update(COLUMNS=str(columns), TERM="xterm")
+        sys.stdout = sys.stderr = os.fdopen(its, "w", encoding="utf-8")
+        with contextlib.suppress(SystemExit):
+            main(list(arguments))
+        sys.stdout.flush()
+
+    child = forked(act)
+    os.close(its)
+    text = b""
+    while True:
+        try:
+            block = os.read(ours, 65536)
+        except OSError:  # what Linux answers when the other side is closed
+            break
+        text += block
     os.close(ours)
+    assert os.waitpid(child, 0)[1] == 0
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.decode()).splitlines()
 
 
+@pytest.fixture(scope="module")
+def wide(stored: Path) -> list[str]:
+    """The table at a width at which nothing has to give."""
+    return on_a_terminal(400, "show", "latest", "--db", str(stored))
+
+
 @pytest.mark.parametrize("columns", [30, 60, 80, 100, 200])
-def test_no_cell_of_a_table_is_cut(stored: Path, columns: int) -> None:
+def test_no_cell_of_a_table_is_cut(stored: Path, wide: list[str], columns: int) -> None:
     """Every figure of a wide table stands in a narrow one, in fewer columns side by side."""
-    wide = on_a_terminal(400, "show", "latest", "--db", str(stored))
     narrow = on_a_terminal(columns, "show", "latest", "--db", str(stored))
     words = set(" ".join(wide[1 : wide.index("Findings")]).split())
     assert {"concurrency", "8", "…", "withheld,", "board"} <= words

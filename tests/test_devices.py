@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command import called
 from wire import codes, emulated, run_point
 
 from wattbench.backends.openai import OpenAIBackend, OpenAIOptions
@@ -44,7 +43,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
 
 
 def run(host: tuple[str, str], folder: Path, *more: str) -> dict[str, Any]:
-    return run_point(folder, *host, duration_s=1.5, more=more)
+    return run_point(folder, *host, duration_s=1.5, idle_s=0.0, more=more)
 
 
 def mean_watts(share: dict[str, Any], point: dict[str, Any]) -> float:
@@ -100,9 +99,8 @@ def test_a_role_that_means_nothing(
     host: tuple[str, str], tmp_path: Path, argument: str, message: str
 ) -> None:
     url, meter = host
-    command = [sys.executable, "-m", "wattbench", "run", "quickstart", "--role", argument]
-    command += ["--backend", f"openai,url={url}/v1", "--meter", meter, "--db", f"{tmp_path}/x.db"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    place = ("--backend", f"openai,url={url}/v1", "--meter", meter, "--db", f"{tmp_path}/x.db")
+    done = called("run", "quickstart", "--role", argument, *place)
     assert done.returncode == 2
     assert message in done.stderr
 

@@ -9,14 +9,13 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command import called
 from sysfs_tree import plant, running
 from test_agent import agent
 
@@ -33,8 +32,7 @@ MASKS = (
 
 
 def doctor(*arguments: str, code: int = 0) -> str:
-    command = [sys.executable, "-m", "wattbench", "doctor", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
+    done = called("doctor", *arguments)
     assert done.returncode == code, done.stderr
     return done.stdout
 
@@ -134,8 +132,7 @@ def test_json_has_what_the_table_has(tmp_path: Path) -> None:
 
 
 def test_a_bad_option_is_a_line_of_its_own(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "wattbench", "doctor", "--meter", "nvml,perod_s=1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = called("doctor", "--meter", "nvml,perod_s=1")
     assert done.returncode == 2
     assert "did you mean 'period_s'?" in done.stderr
 

@@ -7,11 +7,11 @@ import itertools
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import called
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -165,11 +165,7 @@ def test_the_text_of_a_mode() -> None:
 def wattbench(
     *arguments: str, code: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "wattbench", *arguments]
-    place = os.environ | environment
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=110, env=place
-    )
+    done = called(*arguments, **environment)
     assert done.returncode == code, done.stderr
     return done
 

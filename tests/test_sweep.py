@@ -82,7 +82,7 @@ def test_a_server_that_is_not_there_costs_its_point_only(tmp_path: Path) -> None
 def test_a_killed_sweep_resumes_to_exactly_its_points(tmp_path: Path) -> None:
     """SIGKILL in the middle of a run: what was done is kept, what was begun is done again."""
     database = tmp_path / "x.db"
-    workload = str(workload_file(tmp_path, 1.2, 0.0))
+    workload = str(workload_file(tmp_path, 0.8, 0.0))
     with emulated("h100-sxm") as (url, _):
         command = ["run", workload, "--json", "--db", str(database), "--meter", "none"]
         command += ["--backend", f"openai,url={url}/v1", "--concurrency", "1,2,3"]

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from command import called
+
 WORKLOAD = """
 name: wire
 about: Short answers over loopback.
@@ -69,17 +71,17 @@ def run_point(
     engine: str,
     *meters: str,
     duration_s: float = 6.3,
+    idle_s: float = 1.0,
     timeout_s: float = 600.0,
     more: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """One operating point of `wattbench run` against an engine's URL, with meters."""
-    workload = workload_file(folder, duration_s, timeout_s=timeout_s)
+    workload = workload_file(folder, duration_s, idle_s, timeout_s)
     arguments = [
         *("--backend", f"openai,url={engine}/v1", *(a for m in meters for a in ("--meter", m))),
         *("--hardware", "h100-sxm", "--db", str(folder / "runs.sqlite"), "--json", *more),
     ]
-    command = [sys.executable, "-m", "wattbench", "run", str(workload), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    done = called("run", str(workload), *arguments)
     assert done.returncode == 0, done.stderr
     (point,) = json.loads(done.stdout)["points"]
     found: dict[str, Any] = point

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from wattbench.cli.options import json_option
+from wattbench.cli.options import database_option, json_option
 from wattbench.cli.procure_page import page
 from wattbench.cli.procure_text import print_text
+from wattbench.cli.tpf_measured import measured_points
 from wattbench.core.errors import UsageError
 from wattbench.economics import (
     Comparison,
@@ -29,6 +30,8 @@ from wattbench.economics import (
     tornado,
     write_pack,
 )
+from wattbench.hardware import load_model, load_profile
+from wattbench.tpf.operating import OperatingPoint
 
 
 @click.command(name="procure")
@@ -43,9 +46,15 @@ from wattbench.economics import (
     help="For each pair that cannot be ranked leave there what a vendor is to measure.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, help="Of the draws.")
+@database_option
 @json_option
 def command(
-    scenario: str, *, as_csv: bool, as_html: bool, folder: Path | None, seed: int, as_json: bool
+    scenario: str,
+    *,
+    folder: Path | None,
+    seed: int,
+    database: str | None,
+    **formats: bool,
 ) -> None:
     """Compare what may be bought for a site: tokens, joules, dollars and carbon.
 
@@ -53,10 +62,10 @@ def command(
     the options. Machines are installed by provisioned power and run by mean power. Every figure
     has a 90 % band; two options are ranked only where that of their ratio leaves out 1.
     """
-    if as_csv + as_html + as_json > 1:
+    if sum(formats.values()) > 1:
         raise UsageError("--json, --csv and --html: choose one")
     asked = load_scenario(scenario)
-    lines = lines_of(asked)
+    lines = lines_of(asked, _stored(asked, database))
     outcomes = evaluate(asked, lines, seed)
     pairs = compare(outcomes)
     shown = as_shown(asked, lines, outcomes, pairs, seed)
@@ -67,14 +76,27 @@ def command(
             "folders": [str(each) for each in written],
             "unanswerable": {each.folder: each.why for each in requests if each.why},
         }
-    if as_json:
+    if formats["as_json"]:
         click.echo(json.dumps(shown, allow_nan=False))
-    elif as_csv:
+    elif formats["as_csv"]:
         click.echo(_csv(shown), nl=False)
-    elif as_html:
+    elif formats["as_html"]:
         click.echo(page(shown))
     else:
         print_text(shown)
+
+
+def _stored(scenario: Scenario, database: str | None) -> dict[str, list[OperatingPoint]]:
+    """Operating points of the options that name stored runs."""
+    model, found = load_model(scenario.model).name, {}
+    for option in scenario.options:
+        if option.measured is not None and option.measured.runs is not None:
+            machine = load_profile(str(option.machine)).name
+            try:
+                found[option.name] = measured_points(option.measured.runs, database, machine, model)
+            except UsageError as error:
+                raise UsageError(f"option {option.name}: measured: {error}") from error
+    return found
 
 
 def as_shown(
@@ -110,6 +132,11 @@ def _outcome(scenario: Scenario, outcome: Outcome, seed: int) -> dict[str, Any]:
         else {
             "racks": sum(outcome.plan.racks),
             "devices": outcome.device_count,
+            "devices_per_replica": {
+                tier.name: each.line.device_count
+                for each in outcome.servings
+                for tier, _ in each.tier_fractions
+            },
             "limit": outcome.plan.limit,
         },
         "binding": outcome.binding,

@@ -79,6 +79,7 @@ def _table(outcomes: Sequence[dict[str, Any]]) -> Table:
     for each in outcomes:
         table.add_column(each["option"])
     table.add_row("racks, devices", *(_installed(each) for each in outcomes))
+    table.add_row("devices per replica", *(_replica(each) for each in outcomes))
     table.add_row("the next is kept out by", *(e["installed"]["limit"] for e in outcomes))
     table.add_row("tok/s limited by (of draws)", *(_binding(each) for each in outcomes))
     if any(each["reached_fraction"] < 0.9995 for each in outcomes):
@@ -98,6 +99,11 @@ def _table(outcomes: Sequence[dict[str, Any]]) -> Table:
 
 def _installed(outcome: dict[str, Any]) -> str:
     return f"{outcome['installed']['racks']}, {outcome['installed']['devices']}"
+
+
+def _replica(outcome: dict[str, Any]) -> str:
+    sizes = outcome["installed"]["devices_per_replica"].values()
+    return ", ".join(str(size) for size in dict.fromkeys(sizes))
 
 
 def _binding(outcome: dict[str, Any]) -> str:

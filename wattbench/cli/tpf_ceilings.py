@@ -33,6 +33,11 @@ MW = 1e6
 )
 @click.option("--pue", required=True, type=FiniteRange(1), help="Grid power over IT power.")
 @click.option("--count", required=True, type=click.IntRange(1), help="Devices at the site.")
+@click.option(
+    "--devices-per-replica",
+    type=click.IntRange(1),
+    help="Devices that hold the model once.  [default: the fewest that do]",
+)
 @click.option("--slo", metavar="tpot<50ms", help="Service level s*.")
 @click.option("--quality", type=FiniteRange(0, 1), help="Measured quality of the model, 0 to 1.")
 @click.option("--quality-floor", type=FiniteRange(0, 1), help="q*: tokens below do not count.")
@@ -91,10 +96,13 @@ def _shown(
     tpot_s = _tpot_s(slo)
     descriptor = load_model(model)
     lengths = asked["input_tokens"], asked["output_tokens"]
+    devices = asked["devices_per_replica"]
+    if selector and devices:
+        raise UsageError("--runs and --devices-per-replica: a run has the devices that it had")
     basis = (
         measured_basis(selector, database, machine, descriptor, tpot_s, lengths)
         if selector
-        else modelled_basis(machine, descriptor, tpot_s, lengths)
+        else modelled_basis(machine, descriptor, tpot_s, lengths, devices)
     )
     replicas = _replicas(basis, asked["count"], machine.title)
     found = produce(
@@ -109,9 +117,8 @@ def _shown(
     )
     context_tokens = lengths[0] + lengths[1] / 2
     users = round(max(point.concurrency_count for point in basis.met))
-    limits = {
-        "memory_bandwidth": bandwidth_stave(machine, descriptor, users, context_tokens, replicas)
-    }
+    bandwidth = bandwidth_stave(machine, descriptor, users, context_tokens, replicas, devices)
+    limits = {"memory_bandwidth": bandwidth}
     cooling_watts = asked["cooling_mw"] * MW if asked["cooling_mw"] else None
     energy = found.node_energy_joules
     limits |= staves(basis.points, basis.met, replicas, energy, cooling_watts)

@@ -79,11 +79,17 @@ def modelled_basis(
     model: ModelDescriptor,
     tpot_s: float | None,
     lengths: tuple[int, int],
+    devices: int | None = None,
 ) -> Basis:
     """From the roofline of a profile; see `wattbench.tpf.operating`."""
-    users = concurrencies(machine, model, *lengths)
+    users = concurrencies(machine, model, *lengths, devices)
     points = modelled_points(
-        machine, model, users, input_tokens=lengths[0], output_tokens=lengths[1]
+        machine,
+        model,
+        users,
+        input_tokens=lengths[0],
+        output_tokens=lengths[1],
+        devices=devices,
     )
     met = within_slo(points, tpot_s)
     chosen = lowest_energy(met)
@@ -130,16 +136,7 @@ def measured_basis(
     Raises:
         UsageError: If no run of the selection is of the machine and the model.
     """
-    runs = evaluate(load_runs(database_url(database), selector))
-    mine = [point for point in runs if _of(point) == (machine.name, model.name)]
-    if not mine:
-        seen = sorted({" with ".join(_of(point)) for point in runs})
-        raise UsageError(
-            f"--runs {selector}: no run of {machine.name} with {model.name}; there is "
-            f"{'; '.join(seen)}"
-        )
-    known = [p for p in mine if p.facts.metrics[ENERGY].value and p.facts.metrics[RATE].value]
-    points = [_point(p, row) for p, row in zip(known, rows_of(known), strict=True)]
+    points = measured_points(selector, database, machine.name, model.name)
     met = within_slo(points, tpot_s)
     chosen = lowest_energy(met)
     flops = _flops_per_token(model, lengths)
@@ -151,6 +148,31 @@ def measured_basis(
         compute_flops=chosen.output_tokens_per_s.times(flops.value),
         flops_per_token=flops,
     )
+
+
+def measured_points(
+    selector: str, database: str | None, machine: str, model: str
+) -> list[OperatingPoint]:
+    """Operating points of stored runs of one machine and model, with the intervals of each.
+
+    Args:
+        selector: Which runs.
+        database: Where; None: the usual one.
+        machine: Name of a hardware profile.
+        model: Name of a model descriptor.
+
+    Raises:
+        UsageError: If no run of the selection is of the machine and the model, or none has joules.
+    """
+    runs = evaluate(load_runs(database_url(database), selector))
+    mine = [point for point in runs if _of(point) == (machine, model)]
+    if not mine:
+        seen = sorted({" with ".join(_of(point)) for point in runs})
+        raise UsageError(
+            f"runs {selector}: no run of {machine} with {model}; there is {'; '.join(seen)}"
+        )
+    known = [p for p in mine if p.facts.metrics[ENERGY].value and p.facts.metrics[RATE].value]
+    return [_point(p, row) for p, row in zip(known, rows_of(known), strict=True)]
 
 
 def _of(point: PointResult) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from wattbench.economics.dials import DRAWS, Dials
 from wattbench.economics.figures import FIGURES, figures_at
 from wattbench.economics.money import COST
 from wattbench.economics.plans import Serving, installed_count, plan_for
+from wattbench.economics.replicas import servings_of
 from wattbench.economics.scenario import MIX, Option, Scenario, Tier
 from wattbench.economics.site import Plan
 from wattbench.economics.supply import Line
@@ -82,7 +83,7 @@ def _outcome(
     drawn_as: tuple[int, int],
 ) -> Outcome:
     try:
-        servings = _servings(option, wanted, lines)
+        servings = _servings(scenario, option, wanted, lines)
         plan = plan_for(scenario, servings)
     except UsageError as error:
         return unknown(option.name, case, str(error))
@@ -118,20 +119,20 @@ def unknown(option: str, case: str, why: str) -> Outcome:
 
 
 def _servings(
-    option: Option, wanted: Sequence[Tier], lines: Mapping[str, Line | str]
+    scenario: Scenario, option: Option, wanted: Sequence[Tier], lines: Mapping[str, Line | str]
 ) -> list[Serving]:
     total = sum(tier.share.value for tier in wanted)
     by_name = {tier.name: tier for tier in wanted}
     parts = [(part.option, part.tiers) for part in option.fleet] or [(option.name, tuple(by_name))]
-    found = []
+    found: list[Serving] = []
     for name, tiers in parts:
         line = lines[name]
         if isinstance(line, str):
             raise UsageError(line)
         for tier in (by_name[each] for each in tiers):
             _check_quality(line, tier)
-        served_tiers = tuple((by_name[t], by_name[t].share.value / total) for t in tiers)
-        found.append(Serving(line=line, tier_fractions=served_tiers))
+        served_tiers = [(by_name[t], by_name[t].share.value / total) for t in tiers]
+        found += servings_of(scenario, line, served_tiers)
     return found
 
 

@@ -164,8 +164,8 @@ How to measure:
 - engine, version and settings are those that will be delivered
 {quality}- joules are read by a meter and include all devices of the replica, also while they wait
 
-If neither holds, the order stays open: put what was measured into the scenario as `points`
-and run `wattbench procure` again.
+If neither holds, the order stays open: put what was measured into the scenario as `measured`
+or `points` and run `wattbench procure` again.
 """
 
 

@@ -45,12 +45,14 @@ class Footprint:
         devices_per_rack: Devices in it.
         devices_per_replica: Devices that hold the model once.
         available_count: Most devices that can be had; None: no limit.
+        option: Racks of one option, for replicas of several sizes, share what can be had.
     """
 
     rack_watts: float
     devices_per_rack: int
     devices_per_replica: int
     available_count: int | None = None
+    option: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +87,23 @@ def refusal(room: Room, footprints: Sequence[Footprint], racks: Sequence[int]) -
             return "circuits"
     if room.rack_count is not None and sum(racks) > room.rack_count:
         return "rack places"
-    for count, footprint in zip(racks, footprints, strict=True):
-        most = footprint.available_count
-        if most is not None and count * footprint.devices_per_rack > most:
+    for most, devices in _to_be_had(footprints, racks):
+        if devices > most:
             return "devices to be had"
     return None
+
+
+def _to_be_had(
+    footprints: Sequence[Footprint], racks: Sequence[float]
+) -> Iterator[tuple[int, float]]:
+    """Of each option with a limit: that, and its devices in some racks."""
+    devices: dict[str, float] = {}
+    for count, footprint in zip(racks, footprints, strict=True):
+        before = devices.get(footprint.option, 0.0)
+        devices[footprint.option] = before + count * footprint.devices_per_rack
+    for footprint in footprints:
+        if footprint.available_count is not None:
+            yield footprint.available_count, devices[footprint.option]
 
 
 def plan_racks(
@@ -148,6 +162,5 @@ def _rates(
         )
     if room.rack_count is not None:
         yield room.rack_count / sum(per_rate)
-    for rate, footprint in zip(per_rate, footprints, strict=True):
-        if footprint.available_count is not None:
-            yield footprint.available_count / (rate * footprint.devices_per_rack)
+    for most, devices in _to_be_had(footprints, per_rate):
+        yield most / devices

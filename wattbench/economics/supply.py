@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from wattbench.core.energy import Boundary
 from wattbench.core.errors import DocumentError, UsageError
 from wattbench.economics.quantity import Quantity
-from wattbench.economics.scenario import Load, Option, Scenario, Table, Tier
+from wattbench.economics.scenario import Load, Measured, Option, Scenario, Tier
 from wattbench.economics.site import Footprint
 from wattbench.hardware import (
     Figure,
@@ -53,6 +53,7 @@ class Line:
         footprint: One rack of it.
         provisioned: Watts of a device with its share of the node.
         notes: What was filled in, and from where.
+        others: The same with other, larger replicas.
     """
 
     option: Option
@@ -63,7 +64,8 @@ class Line:
     users_limit: Band | None
     footprint: Footprint
     provisioned: Band
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    others: tuple[Line, ...] = ()
 
     @property
     def boundary(self) -> Boundary:
@@ -85,8 +87,10 @@ class Line:
     def known_as(self) -> str:
         """Name of its speed and joules: options that know them from the same place share them."""
         option = self.option
-        if option.measured is not None:
-            return f"{option.measured.machine} of {option.measured.csv}"
+        measured = option.measured
+        if measured is not None:
+            machine = measured.machine or self.machine.name
+            return f"{machine} of {measured.csv or measured.runs}"
         return f"points of {option.name}" if option.points else self.machine.name
 
     @property
@@ -95,8 +99,14 @@ class Line:
         return self.points[0].device_count
 
 
-def lines_of(scenario: Scenario) -> dict[str, Line | str]:
+def lines_of(
+    scenario: Scenario, stored: Mapping[str, Sequence[OperatingPoint]] | None = None
+) -> dict[str, Line | str]:
     """Every option that is a machine, by its name, or why nothing can be said of it.
+
+    Args:
+        scenario: What is asked for.
+        stored: Operating points of options that name stored runs, by the option's name.
 
     Raises:
         DocumentError: If a file that it names is wrong.
@@ -107,7 +117,7 @@ def lines_of(scenario: Scenario) -> dict[str, Line | str]:
         if option.machine is None:
             continue
         try:
-            found[option.name] = _line(scenario, option, option.machine, model)
+            found[option.name] = _line(scenario, option, model, (stored or {}).get(option.name))
         except DocumentError as error:
             raise DocumentError(f"option {option.name}: {error}") from error
         except UsageError as error:
@@ -115,18 +125,54 @@ def lines_of(scenario: Scenario) -> dict[str, Line | str]:
     return found
 
 
-def _line(scenario: Scenario, option: Option, name: str, model: ModelDescriptor) -> Line:
-    machine, notes = load_profile(name), []
+def _line(
+    scenario: Scenario,
+    option: Option,
+    model: ModelDescriptor,
+    stored: Sequence[OperatingPoint] | None,
+) -> Line:
+    machine, notes = load_profile(str(option.machine)), list[str]()
     if option.like is not None:
         machine, taken = filled_like(machine, load_profile(option.like))
         if taken:
             notes.append(f"{option.name}: {', '.join(taken)} as {option.like}")
+    measured: Sequence[OperatingPoint] = ()
     if option.points:
-        points, together = _written(option), False
+        measured = _written(option)
     elif option.measured is not None:
-        points, together = _read(scenario, option, option.measured), False
-    else:
-        points, together = _modelled(scenario.load, machine, model), True
+        measured = _read(scenario, option, option.measured) if option.measured.csv else stored or ()
+        _check_measured(measured, option.measured)
+    sizes: list[int] | list[None] = [None]
+    if option.devices_per_replica and not measured:
+        sizes = sorted(set(option.devices_per_replica))
+    smallest, *others = (
+        _of_size(scenario, option, (machine, model), measured, size) for size in sizes
+    )
+    return replace(smallest, notes=tuple(notes), others=tuple(others))
+
+
+def _check_measured(points: Sequence[OperatingPoint], wanted: Measured) -> None:
+    place = wanted.csv or f"runs {wanted.runs}"
+    if not points:
+        raise UsageError(f"measured: {place} was not read; a scenario's runs come from --db")
+    if points[0].boundary == "facility":
+        raise UsageError(f"measured: {place}: joules at the facility have a PUE inside")
+    if len({point.device_count for point in points}) > 1:
+        raise UsageError(f"measured: {place}: replicas of unlike size; keep one sweep")
+    if len({point.concurrency_count for point in points}) < len(points):
+        raise UsageError(f"measured: {place} has one concurrency several times; keep one sweep")
+
+
+def _of_size(
+    scenario: Scenario,
+    option: Option,
+    pair: tuple[MachineProfile, ModelDescriptor],
+    measured: Sequence[OperatingPoint],
+    size: int | None,
+) -> Line:
+    machine, model = pair
+    points = measured or _modelled(scenario.load, machine, model, size)
+    together = not measured
     provisioned = _provisioned(option, machine)
     footprint = _footprint(scenario, option, machine, provisioned, points[0].device_count)
     known = machine.serving.concurrency if machine.serving and together else None
@@ -135,7 +181,7 @@ def _line(scenario: Scenario, option: Option, name: str, model: ModelDescriptor)
         machine=machine,
         points=tuple(sorted(points, key=lambda point: point.concurrency_count)),
         tier_points={
-            tier.name: _of_tier(option, tier.load, machine, model)
+            tier.name: _of_tier(measured, tier.load, machine, model, size)
             for tier in scenario.demand.tiers
             if tier.load is not None
         },
@@ -143,25 +189,28 @@ def _line(scenario: Scenario, option: Option, name: str, model: ModelDescriptor)
         users_limit=band_of(known) if known else None,
         footprint=footprint,
         provisioned=provisioned,
-        notes=tuple(notes),
     )
 
 
 def _of_tier(
-    option: Option, lengths: Load, machine: MachineProfile, model: ModelDescriptor
+    measured: Sequence[OperatingPoint],
+    lengths: Load,
+    machine: MachineProfile,
+    model: ModelDescriptor,
+    size: int | None,
 ) -> tuple[OperatingPoint, ...] | str:
-    if option.points or option.measured is not None:
+    if measured:
         return "its points are of the scenario's load, and the tier has one of its own"
     try:
-        return tuple(_modelled(lengths, machine, model))
+        return tuple(_modelled(lengths, machine, model, size))
     except UsageError as error:
         return str(error)
 
 
 def _modelled(
-    lengths: Load, machine: MachineProfile, model: ModelDescriptor
+    lengths: Load, machine: MachineProfile, model: ModelDescriptor, size: int | None
 ) -> list[OperatingPoint]:
-    held_tokens = roofline(with_power(machine), model).kv_capacity_tokens
+    held_tokens = roofline(with_power(machine), model, size).kv_capacity_tokens
     room = held_tokens // (lengths.input_tokens + lengths.output_tokens)
     grid = {round(2 ** (step / 2)) for step in range(24)}
     users = sorted({n for n in grid if n < room} | {min(max(room, 1), MOST_USERS)})
@@ -171,6 +220,7 @@ def _modelled(
         users,
         input_tokens=lengths.input_tokens,
         output_tokens=lengths.output_tokens,
+        devices=size,
     )
 
 
@@ -178,13 +228,18 @@ def _written(option: Option) -> list[OperatingPoint]:
     return [
         OperatingPoint(
             concurrency_count=point.concurrency,
-            device_count=option.devices_per_replica or 1,
+            device_count=_size(option),
             output_tokens_per_s=_measured(point.output_tokens_per_s),
             energy_per_output_token_joules=_measured(point.energy_per_output_token_joules),
             boundary=point.boundary,
         )
         for point in option.points
     ]
+
+
+def _size(option: Option) -> int:
+    assert option.devices_per_replica is not None
+    return option.devices_per_replica[0]
 
 
 def _measured(number: Quantity, fraction: float = MEASURED_HALF_WIDTH) -> Band:
@@ -202,10 +257,12 @@ def _measured(number: Quantity, fraction: float = MEASURED_HALF_WIDTH) -> Band:
     return replace(band, kind=kind)
 
 
-def _read(scenario: Scenario, option: Option, wanted: Table) -> list[OperatingPoint]:
+def _read(scenario: Scenario, option: Option, wanted: Measured) -> list[OperatingPoint]:
+    assert wanted.csv is not None
+    assert wanted.boundary is not None
     path = scenario.folder / wanted.csv
     table = read_table(path, ["machine", "model"])
-    rows = table.groups().get((wanted.machine, wanted.model))
+    rows = table.groups().get((str(wanted.machine), str(wanted.model)))
     if rows is None:
         known = ", ".join(f"{machine} with {model}" for machine, model in table.groups())
         raise DocumentError(
@@ -224,17 +281,11 @@ def _read(scenario: Scenario, option: Option, wanted: Table) -> list[OperatingPo
         points.append(
             OperatingPoint(
                 concurrency_count=float(table.concurrency_count[row]),
-                device_count=option.devices_per_replica or 1,
+                device_count=_size(option),
                 output_tokens_per_s=_measured(Quantity(value=rate), half),
                 energy_per_output_token_joules=_measured(Quantity(value=joules), half),
                 boundary=wanted.boundary,
             )
-        )
-    users = [point.concurrency_count for point in points]
-    if len(set(users)) < len(users):
-        raise DocumentError(
-            f"{path}: {wanted.machine} with {wanted.model} has several rows of one concurrency; "
-            f"keep one sweep"
         )
     return points
 
@@ -287,6 +338,7 @@ def _footprint(
         devices_per_rack=devices,
         devices_per_replica=devices_per_replica,
         available_count=option.devices_available,
+        option=option.name,
     )
 
 

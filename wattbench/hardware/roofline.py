@@ -14,10 +14,11 @@ random. Latent attention and windows: see ``ModelDescriptor``. P_mem and P_cmp a
 two ends of the roofline; while neither memory nor arithmetic works the machine draws P_floor. A
 machine whose limit nobody published is held to P_cmp.
 
-A model that does not fit one device is cut over m. Cut by tensors, all m work on every layer
-(s = m, two hops per layer); cut as a pipeline, one after the other (s = 1, m − 1 hops). What
-limits an SRAM wafer is not its bandwidth but the last three terms of t_step: without them a
-70-billion-parameter model would come out some 70 times faster than it is served.
+A model that does not fit one device, or is wanted faster, is cut over m. Cut by tensors, all m
+work on every layer (s = m, two hops per layer, as long for any m); cut as a pipeline, one after the
+other (s = 1, m − 1 hops). What limits an SRAM wafer is not its bandwidth but the last three terms
+of t_step: without them a 70-billion-parameter model would come out some 70 times faster than it is
+served.
 
 Source: Williams, Waterman, Patterson, *Roofline*, CACM 52(4), 2009, for the time; the power is
 the energy-roofline of Choi et al., IPDPS 2013, clipped at the power limit.
@@ -106,11 +107,18 @@ class Roofline:
         return weights + cached_tokens * self.kv_bytes_per_token
 
 
-def roofline(machine: MachineProfile, model: ModelDescriptor) -> Roofline:
-    """Constants of a machine and a model, on as few devices as hold the weights.
+def roofline(
+    machine: MachineProfile, model: ModelDescriptor, devices: int | None = None
+) -> Roofline:
+    """Constants of a machine and a model.
+
+    Args:
+        machine: What one device can do and draws.
+        model: What a token asks for.
+        devices: Devices of one replica; None: as few as hold the weights.
 
     Raises:
-        UsageError: If the profile lacks a figure.
+        UsageError: If the profile lacks a figure, or a replica cannot have so many devices.
     """
     power = machine.power
     memory_watts = power.anchor("memory_bound") if power else None
@@ -122,9 +130,11 @@ def roofline(machine: MachineProfile, model: ModelDescriptor) -> Roofline:
         )
     room_bytes = machine.need("memory", "capacity") - machine.need("memory", "reserve")
     count = _fewest_devices(machine, model)
+    if devices is not None:
+        _check_devices(machine, model, devices, count)
+        count = devices
     kv_room_bytes = count * room_bytes - model.weight_bytes
-    tensor = machine.link is None or machine.link.split == "tensor"
-    speed_up = count if tensor else 1
+    speed_up = count if _by_tensors(machine) else 1
     return Roofline(
         device_count=count,
         flops_per_token=2.0 * model.active_parameters,
@@ -177,16 +187,36 @@ def _fewest_devices(machine: MachineProfile, model: ModelDescriptor) -> int:
     """
     room_bytes = machine.need("memory", "capacity") - machine.need("memory", "reserve")
     count = math.ceil(1.1 * model.weight_bytes / room_bytes)
-    tensor = machine.link is None or machine.link.split == "tensor"
-    return 1 << (count - 1).bit_length() if tensor else count
+    return 1 << (count - 1).bit_length() if _by_tensors(machine) else count
+
+
+def _by_tensors(machine: MachineProfile) -> bool:
+    return machine.link is None or machine.link.split == "tensor"
+
+
+def _check_devices(
+    machine: MachineProfile, model: ModelDescriptor, devices: int, fewest: int
+) -> None:
+    domain = machine.link.domain_size if machine.link else None
+    limits = [f"{fewest} or more hold {model.title}"]
+    wrong = devices < fewest
+    if _by_tensors(machine):
+        limits.append("a power of two, since layers are cut into tensors")
+        wrong |= devices.bit_count() != 1
+    if domain is not None:
+        limits.append(f"at most the {domain.value:g} that its link joins")
+        wrong |= devices > max(domain.value, fewest)
+    if wrong:
+        raise UsageError(
+            f"{devices} devices of {machine.title} make no replica: {'; '.join(limits)}"
+        )
 
 
 def _overhead_s(machine: MachineProfile, model: ModelDescriptor, count: int) -> float:
-    latency, link = machine.latency, machine.link
+    latency = machine.latency
     layer_s = latency.layer.value if latency.layer else 0.0
     overhead_s = machine.need("latency", "step_overhead") + model.layers * layer_s
     if count > 1:
-        tensor = link is None or link.split == "tensor"
-        hops = 2 * model.layers if tensor else count - 1
+        hops = 2 * model.layers if _by_tensors(machine) else count - 1
         overhead_s += hops * machine.need("link", "hop_latency")
     return overhead_s

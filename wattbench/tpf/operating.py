@@ -10,7 +10,8 @@ models on A100 and H100 (ML.ENERGY v2, arXiv 2601.22076, vLLM 0.5.4; Llama 3.1 8
 Gemma 2 27B, Mixtral 8x7B; 32 to 1,242 users) joules per token were 1.3 to 9 times the roofline's,
 median 3.4, and the rate 0.03 to 0.46 of it, median 0.11. A later engine (0.11) took 41 % less
 energy, and kernels alone reach 0.8. `served_rate_fraction` and `served_energy_ratio` lie over that
-range. They make every figure ``modelled``, nearly a decade wide: measure, and it narrows.
+range. They make every figure ``modelled``, nearly a decade wide: measure, and it narrows. They are
+taken for a replica of any size: of what more devices cost, only the roofline's hops are known.
 """
 
 from __future__ import annotations
@@ -61,8 +62,9 @@ def modelled_points(
     *,
     input_tokens: int,
     output_tokens: int,
+    devices: int | None = None,
 ) -> list[OperatingPoint]:
-    """Operating points of a machine and a model from the roofline, on the fewest devices.
+    """Operating points of a machine and a model from the roofline.
 
     Args:
         machine: What it can do and draws; without power anchors its design power stands for them.
@@ -70,11 +72,13 @@ def modelled_points(
         concurrency: Users at once, one point for each that the memory holds.
         input_tokens: Prompt of a request [tokens].
         output_tokens: Answer of a request [tokens].
+        devices: Devices of a replica; None: the fewest that hold the model.
 
     Raises:
-        UsageError: If the profile lacks a figure, or the memory holds no user at all.
+        UsageError: If the profile lacks a figure, the memory holds no user at all, or a replica
+            cannot have so many devices.
     """
-    bare = roofline(with_power(machine), model)
+    bare = roofline(with_power(machine), model, devices)
     power = machine.power
     context_tokens = input_tokens + output_tokens // 2
     room = users_held(bare, input_tokens + output_tokens)

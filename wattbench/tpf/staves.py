@@ -16,10 +16,14 @@ from wattbench.tpf.operating import OperatingPoint, octaves_to, users_held, with
 
 
 def concurrencies(
-    machine: MachineProfile, model: ModelDescriptor, input_tokens: int, output_tokens: int
+    machine: MachineProfile,
+    model: ModelDescriptor,
+    input_tokens: int,
+    output_tokens: int,
+    devices: int | None = None,
 ) -> list[int]:
-    """Users at once to look at, up to those whose context the memory holds."""
-    room = users_held(roofline(with_power(machine), model), input_tokens + output_tokens)
+    """Users at once to look at, up to those whose context the memory of a replica holds."""
+    room = users_held(roofline(with_power(machine), model, devices), input_tokens + output_tokens)
     return octaves_to(max(room, 1))
 
 
@@ -83,9 +87,10 @@ def bandwidth_stave(
     users: int,
     context_tokens: float,
     replica_count: float,
+    devices: int | None = None,
 ) -> Band:
     """Tokens per second if memory did nothing but read weights and KV cache for ``users``."""
-    bare = roofline(with_power(machine), model)
+    bare = roofline(with_power(machine), model, devices)
     moved_bytes = bare.moved_bytes(users, round(users * context_tokens))
     rate = replica_count * users * bare.bytes_per_s / moved_bytes
     share = machine.memory.achieved_fraction if machine.memory else None
