@@ -91,7 +91,7 @@ def test_ceilings_take_the_size_of_a_replica() -> None:
     assert wrong.returncode == 2
     assert "make no replica" in wrong.stderr
     both = called(*asked, *site, "--devices-per-replica", "8", "--runs", "latest")
-    assert "a run has the devices that it had" in both.stderr
+    assert "has its own devices and lengths" in both.stderr
 
 
 def test_each_tier_takes_the_cheapest_size_that_reaches_it(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_twice_the_pue_is_half_the_energy_ceiling() -> None:
     ("more", "message"),
     [
         (("--count", "1"), "one replica of the model takes 2"),
-        (("--slo", "ttft<1s"), "know TPOT alone"),
+        (("--slo", "ttft<1s"), "only TPOT is known here"),
         (("--slo", "tpot<0.01ms"), "no operating point meets TPOT"),
         (("--pue", "0.8"), "0.8"),
         (("--lever", "none"), "there is no lever"),
@@ -280,6 +280,11 @@ def test_measured_runs_give_the_joules(tmp_path: Path) -> None:
     assert told["energy_per_output_token_joules"]["value"] == pytest.approx(energy)
     rate = 100 * metrics["output_tokens_per_s"]["value"]
     assert told["compute_ceiling_tokens_per_s"]["value"] == pytest.approx(rate)
+    assert told["staves"]["memory_bandwidth"]["value"] > rate
+    assert "slo" not in told["staves"]
+    assert told["output_tokens"] == pytest.approx(
+        points[-1]["tokens"]["output"] / points[-1]["requests"]["completed"], rel=0.4
+    )
     done = called(*base, *asked, "--db", database, "--utilisation", "0.5")
     assert "would enter twice" in done.stderr
     listed = called("tpf", "checklist", "--runs", "latest", "--db", database, "--json").stdout

@@ -15,7 +15,7 @@ from wattbench.cli.tpf_measured import Basis, measured_basis, modelled_basis
 from wattbench.core.errors import UsageError
 from wattbench.core.result import Estimate
 from wattbench.core.slo import parse_slo
-from wattbench.hardware import MachineProfile, load_model, load_profile
+from wattbench.hardware import MachineProfile, ModelDescriptor, load_model, load_profile
 from wattbench.tpf.bands import Band, exactly
 from wattbench.tpf.ceilings import Production, Supply, produce
 from wattbench.tpf.levers import Lever, find_levers, quality_after_fraction
@@ -23,6 +23,8 @@ from wattbench.tpf.operating import filled_like
 from wattbench.tpf.staves import bandwidth_stave, staves
 
 MW = 1e6
+INPUT_TOKENS, OUTPUT_TOKENS = 1024, 256
+"""Of a request, where neither the user nor a run says otherwise."""
 
 
 @click.command(name="ceilings")
@@ -41,13 +43,13 @@ MW = 1e6
 @click.option("--slo", metavar="tpot<50ms", help="Service level s*.")
 @click.option("--quality", type=FiniteRange(0, 1), help="Measured quality of the model, 0 to 1.")
 @click.option("--quality-floor", type=FiniteRange(0, 1), help="q*: tokens below do not count.")
-@click.option("--input-tokens", type=click.IntRange(1), default=1024, show_default=True)
-@click.option("--output-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--input-tokens", type=click.IntRange(1), help="Of a request.  [default: 1024]")
+@click.option("--output-tokens", type=click.IntRange(1), help="Of a request.  [default: 256]")
 @click.option(
     "--utilisation", type=FiniteRange(0, 1, min_open=True), help="U of the intrinsic mode."
 )
 @click.option(
-    "--system-efficiency", type=FiniteRange(0, min_open=True), help="Φ of the intrinsic mode."
+    "--system-efficiency", type=FiniteRange(0, 1000, min_open=True), help="Φ of the intrinsic mode."
 )
 @click.option("--lever", "levers", multiple=True, metavar="NAME", help="What-if; may be repeated.")
 @click.option("--cooling-mw", type=FiniteRange(0, min_open=True), help="Heat that can be removed.")
@@ -93,17 +95,9 @@ def _shown(
 ) -> dict[str, Any]:
     levers = find_levers(asked["levers"])
     quality = quality_after_fraction(asked["quality"], levers, asked["quality_floor"])
-    tpot_s = _tpot_s(slo)
     descriptor = load_model(model)
-    lengths = asked["input_tokens"], asked["output_tokens"]
-    devices = asked["devices_per_replica"]
-    if selector and devices:
-        raise UsageError("--runs and --devices-per-replica: a run has the devices that it had")
-    basis = (
-        measured_basis(selector, database, machine, descriptor, tpot_s, lengths)
-        if selector
-        else modelled_basis(machine, descriptor, tpot_s, lengths, devices)
-    )
+    tpot_s = _tpot_s(slo)
+    basis = _basis(machine, descriptor, tpot_s, (selector, database), asked)
     replicas = _replicas(basis, asked["count"], machine.title)
     found = produce(
         basis.intensity_with(levers),
@@ -115,13 +109,12 @@ def _shown(
         system_efficiency_ratio=asked["system_efficiency"] or 1.0,
         utilisation_fraction=asked["utilisation"] or 1.0,
     )
-    context_tokens = lengths[0] + lengths[1] / 2
-    users = round(max(point.concurrency_count for point in basis.met))
-    bandwidth = bandwidth_stave(machine, descriptor, users, context_tokens, replicas, devices)
-    limits = {"memory_bandwidth": bandwidth}
+    limits = _bandwidth(machine, descriptor, basis, replicas)
     cooling_watts = asked["cooling_mw"] * MW if asked["cooling_mw"] else None
     energy = found.node_energy_joules
     limits |= staves(basis.points, basis.met, replicas, energy, cooling_watts)
+    if tpot_s is None:
+        del limits["slo"]
     lowest = _lowest(found, limits)
     return {
         "schema_version": 1,
@@ -135,11 +128,50 @@ def _shown(
         "binding_stave": lowest,
         "replicas": replicas,
         **basis.as_json(),
+        "input_tokens": basis.lengths[0],
+        "output_tokens": basis.lengths[1],
         "it_power_watts": asked["site_power_mw"] * MW / asked["pue"],
         "levers": [_lever_json(lever) for lever in levers],
         "quality": quality,
         "taken_from_like": list(taken),
     }
+
+
+def _basis(
+    machine: MachineProfile,
+    model: ModelDescriptor,
+    tpot_s: float | None,
+    runs: tuple[str | None, str | None],
+    asked: Mapping[str, Any],
+) -> Basis:
+    """Modelled at the load asked for, or as measured in stored runs."""
+    lengths = asked["input_tokens"], asked["output_tokens"]
+    devices = asked["devices_per_replica"]
+    if runs[0] is None:
+        loaded = lengths[0] or INPUT_TOKENS, lengths[1] or OUTPUT_TOKENS
+        return modelled_basis(machine, model, tpot_s, loaded, devices)
+    if devices or any(lengths):
+        raise UsageError(
+            "--runs has its own devices and lengths; leave out --devices-per-replica, "
+            "--input-tokens and --output-tokens"
+        )
+    return measured_basis(runs[0], runs[1], machine, model, tpot_s)
+
+
+def _bandwidth(
+    machine: MachineProfile, model: ModelDescriptor, basis: Basis, replicas: int
+) -> dict[str, Band]:
+    """The stave of memory bandwidth; none where the roofline cannot cut the model so."""
+    context_tokens = basis.lengths[0] + basis.lengths[1] / 2
+    users = round(max(point.concurrency_count for point in basis.met))
+    devices = basis.chosen.device_count
+    try:
+        rate = bandwidth_stave(machine, model, users, context_tokens, replicas, devices)
+    except UsageError:
+        if basis.mode == "intrinsic":
+            raise
+        return {}
+    return {"memory_bandwidth": rate}
 
 
 def _replicas(basis: Basis, count: int, machine: str) -> int:
@@ -150,6 +182,8 @@ def _replicas(basis: Basis, count: int, machine: str) -> int:
 
 
 def _tpot_s(slo: str | None) -> float | None:
+    if slo and not slo.strip().startswith("tpot"):
+        raise UsageError(f"--slo {slo!r}: only TPOT is known here, written as tpot<50ms")
     objectives = parse_slo(slo) if slo else ()
     other = [str(each) for each in objectives if each.latency != "tpot_s"]
     if other or len(objectives) > 1:

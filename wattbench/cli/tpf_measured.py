@@ -35,6 +35,7 @@ class Basis:
         chosen: The one with the fewest joules per token of them.
         compute_flops: FLOP/s of one replica.
         flops_per_token: Compute of one token.
+        lengths: Prompt and answer of a request [tokens].
     """
 
     mode: ModeOfUse
@@ -43,6 +44,7 @@ class Basis:
     chosen: OperatingPoint
     compute_flops: Band
     flops_per_token: Band
+    lengths: tuple[float, float]
 
     def intensity_with(self, levers: Sequence[Lever]) -> Intensity:
         """What a token asks for, levers pulled."""
@@ -100,6 +102,7 @@ def modelled_basis(
         chosen=chosen,
         compute_flops=_compute(machine, model).times(chosen.device_count),
         flops_per_token=_flops_per_token(model, lengths),
+        lengths=lengths,
     )
 
 
@@ -114,7 +117,7 @@ def _compute(machine: MachineProfile, model: ModelDescriptor) -> Band:
     return Band(value=peak * share.value, low=peak * low, high=peak * high, kind=kind)
 
 
-def _flops_per_token(model: ModelDescriptor, lengths: tuple[int, int]) -> Band:
+def _flops_per_token(model: ModelDescriptor, lengths: tuple[float, float]) -> Band:
     """Of one output token and its share of the prompt: 2 · N_active each, and attention."""
     input_tokens, output_tokens = lengths
     share = input_tokens / output_tokens
@@ -129,14 +132,15 @@ def measured_basis(
     machine: MachineProfile,
     model: ModelDescriptor,
     tpot_s: float | None,
-    lengths: tuple[int, int],
 ) -> Basis:
-    """From stored runs: joules and rate as they were, compute as what the rate took.
+    """From stored runs: joules, rate and lengths as they were, compute as what the rate took.
 
     Raises:
         UsageError: If no run of the selection is of the machine and the model.
     """
-    points = measured_points(selector, database, machine.name, model.name)
+    measured = _of_machine(selector, database, machine.name, model.name)
+    points = _points(measured)
+    lengths = _lengths(measured, selector)
     met = within_slo(points, tpot_s)
     chosen = lowest_energy(met)
     flops = _flops_per_token(model, lengths)
@@ -147,7 +151,20 @@ def measured_basis(
         chosen=chosen,
         compute_flops=chosen.output_tokens_per_s.times(flops.value),
         flops_per_token=flops,
+        lengths=lengths,
     )
+
+
+def _lengths(measured: Sequence[PointResult], selector: str) -> tuple[float, float]:
+    """Mean prompt and answer of the requests of some runs [tokens]."""
+    totals = [point.facts.totals for point in measured]
+    counts = [each.request_count if each else None for each in totals]
+    inputs = [each.input_tokens if each else None for each in totals]
+    if None in counts or None in inputs or not sum(c or 0 for c in counts):
+        raise UsageError(f"--runs {selector}: a run does not tell its requests or their prompts")
+    requests = sum(count or 0.0 for count in counts)
+    outputs = sum(each.output_tokens for each in totals if each)
+    return sum(each or 0.0 for each in inputs) / requests, outputs / requests
 
 
 def measured_points(
@@ -164,6 +181,10 @@ def measured_points(
     Raises:
         UsageError: If no run of the selection is of the machine and the model, or none has joules.
     """
+    return _points(_of_machine(selector, database, machine, model))
+
+
+def _of_machine(selector: str, database: str | None, machine: str, model: str) -> list[PointResult]:
     runs = evaluate(load_runs(database_url(database), selector))
     mine = [point for point in runs if _of(point) == (machine, model)]
     if not mine:
@@ -172,7 +193,15 @@ def measured_points(
             f"runs {selector}: no run of {machine} with {model}; there is {'; '.join(seen)}"
         )
     known = [p for p in mine if p.facts.metrics[ENERGY].value and p.facts.metrics[RATE].value]
-    return [_point(p, row) for p, row in zip(known, rows_of(known), strict=True)]
+    if not known:
+        raise UsageError(
+            f"runs {selector}: none has both joules and a rate; wattbench check says why"
+        )
+    return known
+
+
+def _points(measured: Sequence[PointResult]) -> list[OperatingPoint]:
+    return [_point(p, row) for p, row in zip(measured, rows_of(measured), strict=True)]
 
 
 def _of(point: PointResult) -> tuple[str, str]:
