@@ -191,6 +191,20 @@ def test_a_point_may_leave_out_what_is_unknown() -> None:
     assert found.low < whole.energy_per_output_token_joules.value < found.high
 
 
+def test_what_nothing_is_known_of_is_never_narrow() -> None:
+    """One more machine or task: from three machines and one task no spread can be known."""
+    known = FITTED.predict(point(machine="new", model="m70", concurrency=32.0))[0]
+    for columns in ({"machine": "l4"}, {"task": "code"}):
+        at = {"machine": "new", "task": "chat"} | columns
+        found = FITTED.predict(point(model="m70", concurrency=32.0, **at))[0]
+        band = found.energy_per_output_token_joules
+        least = 2.0 if "machine" in columns else 1.5
+        assert found.unseen == tuple(columns)
+        assert band.high / band.value > least
+        assert known.energy_per_output_token_joules.high / band.value < band.high / band.value
+    assert known.unseen == ()
+
+
 def test_power_is_joules_times_rate() -> None:
     """The identity of every record holds for predictions."""
     found = FITTED.predict(point(machine="new", model="m8", concurrency=50.0))[0]
@@ -243,6 +257,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         ("a,x,1", "line 3: concurrency is 'x'"),
         ("a,4,nan", "line 3: energy_per_output_token_joules is 'nan'"),
         ("a,4", "line 3: has not 3 cells"),
+        (",4,1", "line 3: group is empty"),
     ],
 )
 def test_a_wrong_cell_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -260,6 +275,7 @@ def test_a_wrong_cell_is_named(tmp_path: Path, line: str, message: str) -> None:
     [
         ((), "by --csv FILE or by --runs SELECTOR"),
         (("--csv", "T", "--by", "machin"), "there is no column 'machin'"),
+        (("--csv", "T", "--by", "concurrency"), "what all of its points share"),
         (("--csv", "T", "--validate", "loo:a"), "it is loo, or leave-group-out"),
         (("--csv", "T", "--by", "machine", "--validate", "leave-group-out:task"), "only one task"),
     ],
@@ -283,6 +299,21 @@ def test_unlike_boundaries_are_never_fitted_together(tmp_path: Path) -> None:
     done = called("tpf", "fit", "--runs", "tag=mixed", "--db", database)
     assert done.returncode == 2
     assert "cannot be fitted together" in done.stderr
+
+
+@pytest.mark.parametrize("column", ["boundary", "energy_kind"])
+def test_a_table_has_one_boundary_and_one_kind(tmp_path: Path, column: str) -> None:
+    """Where a table tells, unlike joules in it are refused, with the line; alike ones are named."""
+    texts = ("board", "node") if column == "boundary" else ("counter", "modelled")
+    lines = [row | {column: texts[0]} for row in sweeps.rows()[:5]]
+    path = sweeps.write(tmp_path / "t.csv", lines)
+    asked = ("tpf", "fit", "--by", "machine", "--json", "--csv")
+    told = json.loads(called(*asked, str(path)).stdout)
+    assert told["energy_boundary"] == ("board" if column == "boundary" else None)
+    sweeps.write(path, [*lines, lines[0] | {column: texts[1]}])
+    done = called(*asked, str(path))
+    assert done.returncode == 2
+    assert f"line 7: {column} is '{texts[1]}', and elsewhere '{texts[0]}'" in done.stderr
 
 
 def test_no_table_is_too_small_to_say_so() -> None:

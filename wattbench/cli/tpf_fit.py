@@ -95,6 +95,7 @@ def _json(function: TokenProductionFunction) -> dict[str, Any]:
         "schema_version": 1,
         "by": list(table.by),
         "points": len(table),
+        "energy_boundary": table.boundary or None,
         "form": best_form(errors),
         "form_errors": {name: _errors(off) for name, off in errors.items()},
         "groups": [_group_json(table, key, rows, errors, curve) for key, rows in groups],
@@ -158,7 +159,12 @@ def _validation_json(found: Validation, scheme: str) -> dict[str, Any]:
 def _print(shown: dict[str, Any]) -> None:
     out = console()
     groups = shown["groups"]
-    out.print(f"{shown['points']} points of {len(groups)} sweeps by {', '.join(shown['by'])}")
+    boundary = shown["energy_boundary"] or "not told in the table"
+    out.print(
+        f"{shown['points']} points of {len(groups)} sweeps by {', '.join(shown['by'])}; boundary "
+        f"of the joules: {boundary}",
+        soft_wrap=True,
+    )
     table = Printed("sweep", "points", "concurrency", "J / output token", "form", "off (median)")
     for group in groups:
         ends = [group["curve"][0], group["curve"][-1]]

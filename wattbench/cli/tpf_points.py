@@ -16,7 +16,17 @@ from wattbench.core.result import Estimate
 from wattbench.hardware import load_model, model_names
 from wattbench.results import PointResult, evaluate
 from wattbench.store import database_url
-from wattbench.tpf.table import CONCURRENCY, ENERGY, POWER, RATE, WIDTH, Table, read_table, table_of
+from wattbench.tpf.table import (
+    BOUNDARIES,
+    CONCURRENCY,
+    ENERGY,
+    POWER,
+    RATE,
+    WIDTH,
+    Table,
+    read_table,
+    table_of,
+)
 
 RUN_COLUMNS = ("machine", "machine_count", "model", "precision", "engine", "task")
 """What names a sweep among stored runs."""
@@ -104,6 +114,7 @@ def _row(point: PointResult) -> dict[str, str | float]:
         "engine": record.engine.engine,
         "task": str(record.workload.get("name") or ""),
         CONCURRENCY: _concurrency(point),
+        BOUNDARIES[0]: str(_boundary(point) or ""),
         **sizes_of(record.engine.model),
     }
     for name in (ENERGY, RATE, POWER):

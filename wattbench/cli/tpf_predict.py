@@ -55,12 +55,14 @@ def command(
     """  # noqa: D301 - click reads the backslash
     table = points_table(selector, file, by, database)
     rows = [_row(table, text) for text in asked]
-    found = fit(table).predict(table_of(rows, table.by))
+    function = fit(table)
+    found = function.predict(table_of(rows, table.by))
     shown = [_json(row, each) for row, each in zip(rows, found, strict=True)]
     if as_json:
-        click.echo(json.dumps({"schema_version": 1, "band_fraction": 0.9, "points": shown}))
+        told = {"schema_version": 1, "band_fraction": 0.9}
+        click.echo(json.dumps({**told, "energy_boundary": table.boundary or None, "points": shown}))
     else:
-        _print(shown)
+        _print(shown, table.boundary or "not told in the table")
 
 
 def _row(table: Table, text: str) -> dict[str, str | float]:
@@ -74,6 +76,8 @@ def _row(table: Table, text: str) -> dict[str, str | float]:
                 f"--at {text!r}: {part!r} is not COL=VALUE of one of {', '.join(known)}"
                 f"{did_you_mean(name, known)}"
             )
+        if name in row:
+            raise UsageError(f"--at {text!r}: {name} stands there twice")
         row[name] = value
     if CONCURRENCY not in row:
         raise UsageError(f"--at {text!r}: it has no concurrency=N")
@@ -125,12 +129,13 @@ def _json(row: Mapping[str, str | float], found: Prediction) -> dict[str, Any]:
     return {
         "point": dict(row),
         "measured_points": found.measured_points,
+        "unseen": list(found.unseen),
         ENERGY: found.energy_per_output_token_joules.as_json(),
         **{name: band.as_json() if band else unknown for name, band in bands.items()},
     }
 
 
-def _print(shown: list[dict[str, Any]]) -> None:
+def _print(shown: list[dict[str, Any]], boundary: str) -> None:
     table = Printed("point", "J / output token", "output tokens/s", "W", "from")
     for each in shown:
         point = ", ".join(
@@ -140,10 +145,16 @@ def _print(shown: list[dict[str, Any]]) -> None:
         )
         count = each["measured_points"]
         source = f"{count} points of this sweep" if count else "other sweeps"
+        if each["unseen"]:
+            source += f"; nothing is known of {', '.join(each['unseen'])}"
         cells = [_cell(each[name]) for name in (ENERGY, RATE, POWER)]
         table.add_row(escape(point), *cells, source)
     console().print(table)
-    console().print("Bands hold nine of ten points that were left out; all figures are modelled.")
+    console().print(
+        f"Boundary of the joules: {boundary}. All figures are modelled. Bands hold nine of ten "
+        f"points that were left out; what nothing is known of widens them by an assumption.",
+        soft_wrap=True,
+    )
 
 
 def _cell(number: Mapping[str, Any]) -> str:

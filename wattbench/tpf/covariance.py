@@ -30,6 +30,8 @@ Kind = Literal["level", "shape", "number"]
 
 LEVEL_VARIANCE = 25.0
 """Prior variance of the mean log: no opinion on the level of a whole table."""
+APART_RATIO = 1.25
+"""Numbers that differ by less are one: contexts of one workload scatter by as much."""
 NOISE = 0.03
 """Where the fit of one point's noise starts."""
 _ROOT5 = np.sqrt(5.0)
@@ -77,7 +79,8 @@ def parts_for(table: Table) -> tuple[Part, ...]:
     hosts = ("machine",) if "machine" in table.words else ()
     parts.append(Part(name="kinks", kind="shape", columns=hosts, start=np.array([0.03, 0.6])))
     for name, column in table.numbers.items():
-        if len(set(column[np.isfinite(column)])) > 1:
+        finite = column[np.isfinite(column)]
+        if len(finite) and finite.max() > APART_RATIO * finite.min():
             parts.append(Part(name=name, kind="number", number=name, start=_NUMBER_START))
     return tuple(parts)
 

@@ -8,6 +8,7 @@ all points of a sweep may be off by alike is no scatter that a fit could see; it
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,11 @@ from wattbench.tpf.table import Table
 
 RELATED = ("machine", "model")
 """A point without a sweep must share one of these with the table."""
+UNSEEN = {"machine": 0.6, "model": 0.4, "task": 0.3, "": 0.25}
+"""Spread of joules per token over machines, models of one size, tasks, and whatever else names a
+sweep: *assumed*. A100 and H100 of one model are 0.3 apart (ML.ENERGY v2, left out: 63 % at p90);
+machines of other kinds are more."""
+ENOUGH_VALUES = 5
 REACH = 2.0
 """How far beyond the numbers of a table, as a factor, a point may lie in one of them."""
 NORMAL_95 = 1.96
@@ -39,11 +45,13 @@ class Prediction:
         energy_per_output_token_joules: Of the boundary of the table.
         output_tokens_per_s: None if the table has too few rates.
         measured_points: Points of this very sweep in the table; 0: it is carried over from others.
+        unseen: Columns whose value no row of the table has; the band is wider by what is assumed.
     """
 
     energy_per_output_token_joules: Band
     output_tokens_per_s: Band | None
     measured_points: int
+    unseen: tuple[str, ...] = ()
 
     @property
     def mean_power_watts(self) -> Band | None:
@@ -87,17 +95,23 @@ class TokenProductionFunction:
             self._check(points, row, counts[row])
         widths = np.array([self.factors[0] if count else self.factors[1] for count in counts])
         metered = [self._metered_fraction(points, row) for row in range(len(points))]
-        energy = _bands(self.energy.predict(points), widths, np.log1p(metered))
+        unseen = [self._unseen(points, row) for row in range(len(points))]
+        guessed = np.array([math.hypot(*(_spread(self.table, n) for n in each)) for each in unseen])
+        common = np.hypot(np.log1p(metered), NORMAL_90 * guessed)
+        energy = _bands(self.energy.predict(points), widths, common)
         rates = (
-            _bands(self.rate.predict(points), widths, 0 * widths)
+            _bands(self.rate.predict(points), widths, NORMAL_90 * guessed)
             if self.rate
             else [None] * len(points)
         )
         return [
             Prediction(
-                energy_per_output_token_joules=each, output_tokens_per_s=rate, measured_points=count
+                energy_per_output_token_joules=each,
+                output_tokens_per_s=rate,
+                measured_points=count,
+                unseen=new,
             )
-            for each, rate, count in zip(energy, rates, counts, strict=True)
+            for each, rate, count, new in zip(energy, rates, counts, unseen, strict=True)
         ]
 
     def concurrency_range_count(self, points: Table, row: int) -> tuple[float, float] | None:
@@ -118,6 +132,14 @@ class TokenProductionFunction:
                 same = self.table.rows_by((name,)).get((points.words[name][row],), np.array([]))
                 near |= {int(each) for each in same}
         return np.array(sorted(near), dtype=int)
+
+    def _unseen(self, points: Table, row: int) -> tuple[str, ...]:
+        """Columns of which the table knows values, and not that of a point."""
+        return tuple(
+            name
+            for name, column in self.table.words.items()
+            if any(column) and points.words[name][row] not in column
+        )
 
     def _metered_fraction(self, points: Table, row: int) -> Scalar:
         """How far the meters of the rows that a point rests on may all be off, 90 %."""
@@ -174,6 +196,15 @@ def fit(table: Table, seed: int = 0) -> TokenProductionFunction:
     return TokenProductionFunction(
         table=table, energy=energy, rate=rate, factors=(energy.factor(singles), new)
     )
+
+
+def _spread(table: Table, name: str) -> float:
+    """Standard deviation, in logarithms, of what one more value of a column may differ by.
+
+    A table that has `ENOUGH_VALUES` of it has shown that already; one that has few cannot.
+    """
+    known = len(set(table.words[name]) - {""})
+    return UNSEEN.get(name, UNSEEN[""]) if known < ENOUGH_VALUES else 0.0
 
 
 def _bands(found: Predicted, widths: Array, common: Array) -> list[Band]:

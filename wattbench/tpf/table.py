@@ -32,6 +32,9 @@ ENERGY = "energy_per_output_token_joules"
 RATE = "output_tokens_per_s"
 POWER = "mean_power_watts"
 WIDTH = "energy_half_width_fraction"
+BOUNDARIES = ("energy_boundary", "boundary")
+KINDS = ("energy_kind", "kind")
+"""Columns that must say one thing in all rows of a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,7 @@ class Table:
         mean_power_watts: As the energy; NaN where unknown.
         energy_half_width_fraction: Half-width of the 95 % interval that the joules came with, over
             the joules: what a meter is off by in all points of a sweep alike; 0 where none is told.
+        boundary: What the joules of every row include; empty if the table does not tell.
     """
 
     by: tuple[str, ...]
@@ -59,6 +63,7 @@ class Table:
     output_tokens_per_s: FloatArray
     mean_power_watts: FloatArray
     energy_half_width_fraction: FloatArray
+    boundary: str = ""
 
     def __len__(self) -> int:
         return len(self.concurrency_count)
@@ -149,7 +154,11 @@ def read_table(path: Path, by: Sequence[str]) -> Table:
         raise DocumentError(f"{path}: cannot be read as CSV in UTF-8: {error}") from None
     if not rows:
         raise DocumentError(f"{path}: has a header and no rows")
-    return table_of(_checked(path, rows, header), by)
+    read = list(_checked(path, rows, header))
+    for names in (BOUNDARIES, KINDS):
+        _one(path, names, rows, read)
+    _named(path, by, rows, read)
+    return table_of(read, by)
 
 
 def table_of(rows: Iterable[Mapping[str, str | float]], by: Sequence[str]) -> Table:
@@ -172,6 +181,7 @@ def table_of(rows: Iterable[Mapping[str, str | float]], by: Sequence[str]) -> Ta
         output_tokens_per_s=numeric(RATE),
         mean_power_watts=numeric(POWER),
         energy_half_width_fraction=np.nan_to_num(numeric(WIDTH)),
+        boundary=str(rows[0].get(BOUNDARIES[0], "")) if rows else "",
     )
 
 
@@ -181,6 +191,9 @@ def _check_header(path: Path, header: Sequence[str], by: Sequence[str]) -> None:
         raise DocumentError(f"{path}: line 1: the column {twice[0]!r} stands there twice")
     if len(header) == 1 and ";" in header[0]:
         raise DocumentError(f"{path}: line 1: cells are separated by commas, not by ';'")
+    measured = [name for name in by if name in (CONCURRENCY, ENERGY, RATE, POWER, WIDTH)]
+    if measured:
+        raise UsageError(f"--by {measured[0]}: a sweep is named by what all of its points share")
     for column in (*by, CONCURRENCY, ENERGY):
         if column not in header:
             hint = "; --by COLS names the columns of a sweep" if column in by else ""
@@ -203,6 +216,46 @@ def _checked(
             must = name in (CONCURRENCY, ENERGY)
             read[name] = _positive(f"{path}: line {line}: {name}", str(read[name]), must=must)
         yield read
+
+
+def _one(
+    path: Path,
+    names: Sequence[str],
+    rows: Sequence[tuple[int, object]],
+    read: Sequence[dict[str, str | float]],
+) -> None:
+    """Joules of one boundary and of one sort; each row then has it in the first of the names."""
+    name = next((name for name in names if name in read[0]), None)
+    if name is None:
+        return
+    sorts = {_sort(str(row[name])): (line, row) for (line, _), row in zip(rows, read, strict=True)}
+    if len(sorts) > 1:
+        (_, first), (line, other) = list(sorts.values())[:2]
+        raise DocumentError(
+            f"{path}: line {line}: {name} is {other[name]!r}, and elsewhere {first[name]!r}: "
+            f"joules of unlike {names[1]} are not fitted together; keep the rows of one"
+        )
+    for row in read:
+        row[names[0]] = row[name]
+
+
+def _sort(text: str) -> str:
+    """What may stand beside each other: joules that a meter gave, whichever way it did."""
+    return "metered" if text in ("counter", "integrated", "derived", "measured") else text
+
+
+def _named(
+    path: Path,
+    by: Sequence[str],
+    rows: Sequence[tuple[int, object]],
+    read: Sequence[dict[str, str | float]],
+) -> None:
+    for (line, _), row in zip(rows, read, strict=True):
+        for name in by:
+            if row[name] in ("", math.nan):
+                raise DocumentError(
+                    f"{path}: line {line}: {name} is empty, and names the sweep of the row; fill it"
+                )
 
 
 def _positive(place: str, text: str, *, must: bool) -> float:
