@@ -251,11 +251,10 @@ def _named(
     read: Sequence[dict[str, str | float]],
 ) -> None:
     for (line, _), row in zip(rows, read, strict=True):
-        for name in by:
-            if row[name] in ("", math.nan):
-                raise DocumentError(
-                    f"{path}: line {line}: {name} is empty, and names the sweep of the row; fill it"
-                )
+        if all(row[name] in ("", math.nan) for name in by):
+            raise DocumentError(
+                f"{path}: line {line}: {', '.join(by)} is empty, and names the sweep of the row"
+            )
 
 
 def _positive(place: str, text: str, *, must: bool) -> float:
