@@ -25,6 +25,7 @@ from wattbench.economics import (
     plan_racks,
 )
 from wattbench.economics.site import circuits_per_rack
+from wattbench.tpf.ceilings import NODE_OVER_BOARDS, NODE_OVER_CHIPS
 from wattbench.workload import load_workload
 
 DOC = Path(__file__).parents[1] / "docs" / "procurement.md"
@@ -39,8 +40,8 @@ def test_exact_numbers_come_out_as_by_hand(tmp_path: Path) -> None:
     assert outcome["installed"] == installed | {"devices_per_replica": {"only": 1}}
     assert outcome["binding"].startswith("machines")
     rate = 320 * 1000 * 0.5
-    # The profile says 112 W with a model loaded, at the board; the server is 1.7 times that.
-    idle_watts = 320 * 0.5 * 112 * 1.7
+    # The profile says 112 W with a model loaded, at the board; the server is 1.8 times that.
+    idle_watts = 320 * 0.5 * 112 * NODE_OVER_BOARDS.value
     facility_watts = 1.25 * (rate * 2 + idle_watts)
     seconds = 4 * 8766 * 3600
     expected = {
@@ -308,11 +309,18 @@ def test_board_joules_become_node_joules_with_their_interval(tmp_path: Path) -> 
     (outcome,) = procured(written(tmp_path, option(points=[point])))["outcomes"]
     board, node = (outcome["figures"][f"{name}_joules"] for name in ("meter", "node"))
     assert (board["value"], board["kind"]) == (2.0, "measured")
-    assert (node["value"], node["kind"]) == (pytest.approx(3.4), "assumed")
+    assert (node["value"], node["kind"]) == (pytest.approx(2 * NODE_OVER_BOARDS.value), "assumed")
     assert (node["low"], node["high"]) == (
         pytest.approx(3.0, rel=0.01),
         pytest.approx(3.8, rel=0.01),
     )
+
+
+def test_joules_of_a_chip_take_the_factor_of_chips(tmp_path: Path) -> None:
+    """The one that ceilings take, so that both commands say the same of one reading."""
+    point = option()["points"][0] | {"boundary": "chip"}
+    found = figures(procured(written(tmp_path, option(points=[point]))))
+    assert found["node_joules"] == pytest.approx(2 * NODE_OVER_CHIPS.value)
 
 
 def test_a_table_of_measured_points(tmp_path: Path) -> None:
