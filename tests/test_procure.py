@@ -323,6 +323,21 @@ def test_joules_of_a_chip_take_the_factor_of_chips(tmp_path: Path) -> None:
     assert found["node_joules"] == pytest.approx(2 * NODE_OVER_CHIPS.value)
 
 
+def test_the_band_of_a_plain_point_is_listed(tmp_path: Path) -> None:
+    """Ten per cent that nobody wrote are an assumption like any other; exact is to be written."""
+    plain = {"output_tokens_per_s": 1000, "energy_per_output_token_joules": 2}
+    path = written(tmp_path, option(points=[option()["points"][0] | plain]), option("b"))
+    shown = procured(path)
+    joules = shown["outcomes"][0]["figures"]["node_joules"]
+    assert joules["high"] == pytest.approx(2.2, rel=0.01)
+    stated = {each["place"]: each for each in shown["assumptions"]}
+    band = stated["points of a: band_fraction"]
+    assert (band["value"], band["kind"], band["source"]) == (0.1, "assumed", "default")
+    assert stated["options.a.points.0.output_tokens_per_s"]["kind"] == "measured"
+    assert "points of b: band_fraction" not in stated
+    assert "points of a: band_fraction = 0.1, assumed: default" in called("procure", path).stdout
+
+
 def test_a_table_of_measured_points(tmp_path: Path) -> None:
     """Rows of one machine and model; the rate follows from the power where it is left out."""
     (tmp_path / "runs.csv").write_text(
@@ -337,6 +352,7 @@ def test_a_table_of_measured_points(tmp_path: Path) -> None:
     assert node["value"] == pytest.approx(2.0)
     assert node["kind"] == "measured"
     assert node["high"] == pytest.approx(2.2, rel=0.01)
+    assert "csv of a: band_fraction" in called("procure", str(tmp_path / "scenario.yaml")).stdout
     wrong = called(
         "procure", written(tmp_path, option(points=None, measured=table | {"model": "9B"}))
     )

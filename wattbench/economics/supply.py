@@ -9,8 +9,9 @@ import numpy as np
 
 from wattbench.core.energy import Boundary
 from wattbench.core.errors import DocumentError, UsageError
+from wattbench.economics.offers import HALF_WIDTH_FRACTION, Measured, Option
 from wattbench.economics.quantity import Quantity
-from wattbench.economics.scenario import Load, Measured, Option, Scenario, Tier
+from wattbench.economics.scenario import Load, Scenario, Tier
 from wattbench.economics.site import Footprint
 from wattbench.hardware import (
     Figure,
@@ -32,7 +33,6 @@ from wattbench.tpf.table import read_table
 
 IDLE_RANGE = (0.07, 0.3)
 """Idle power over the design power where nobody published it, around `IDLE_FRACTION`."""
-MEASURED_HALF_WIDTH = 0.1
 NARROW = ("chip", "board", "module", "package")
 """Boundaries that leave out the rest of the server."""
 MOST_USERS = 4096
@@ -242,19 +242,18 @@ def _size(option: Option) -> int:
     return option.devices_per_replica[0]
 
 
-def _measured(number: Quantity, fraction: float = MEASURED_HALF_WIDTH) -> Band:
+def _measured(number: Quantity, fraction: float = HALF_WIDTH_FRACTION) -> Band:
     band = number.band
     if band is None:
         raise UsageError("a measured figure of 0 is none; leave the point out")
-    kind = number.kind if "kind" in number.model_fields_set else "measured"
     if number.low is None:
         return Band(
             value=band.value,
             low=band.value / (1 + fraction),
             high=band.value * (1 + fraction),
-            kind=kind,
+            kind=band.kind,
         )
-    return replace(band, kind=kind)
+    return band
 
 
 def _read(scenario: Scenario, option: Option, wanted: Measured) -> list[OperatingPoint]:
@@ -277,13 +276,15 @@ def _read(scenario: Scenario, option: Option, wanted: Measured) -> list[Operatin
             raise DocumentError(
                 f"{path}: a row has neither output_tokens_per_s nor mean_power_watts"
             )
-        half = wanted.band_fraction.value
+        half = wanted.band_fraction.value if wanted.band_fraction else HALF_WIDTH_FRACTION
         points.append(
             OperatingPoint(
                 concurrency_count=float(table.concurrency_count[row]),
                 device_count=_size(option),
-                output_tokens_per_s=_measured(Quantity(value=rate), half),
-                energy_per_output_token_joules=_measured(Quantity(value=joules), half),
+                output_tokens_per_s=_measured(Quantity(value=rate, kind="measured"), half),
+                energy_per_output_token_joules=_measured(
+                    Quantity(value=joules, kind="measured"), half
+                ),
                 boundary=wanted.boundary,
             )
         )
