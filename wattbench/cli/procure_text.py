@@ -30,6 +30,8 @@ def print_text(shown: dict[str, Any]) -> None:
     out = console()
     out.print(f"[bold]{escape(shown['scenario'])}[/]: {escape(shown['about'])}", soft_wrap=True)
     out.print(LEGEND, soft_wrap=True)
+    for warning in shown["warnings"]:
+        out.print(f"[yellow]warning[/]: {escape(warning)}", soft_wrap=True)
     for case in dict.fromkeys(each["case"] for each in shown["outcomes"]):
         _print_case(out, shown, case)
     if shown["notes"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from wattbench.core.energy import Boundary
 from wattbench.documents import Document
@@ -124,6 +124,19 @@ class Option(Document):
     measured: Measured | None = None
     points: tuple[Point, ...] = ()
     fleet: tuple[Part, ...] = ()
+
+    @field_validator("points")
+    @classmethod
+    def _unlike(cls, points: tuple[Point, ...]) -> tuple[Point, ...]:
+        first: dict[int, int] = {}
+        for place, point in enumerate(points):
+            before = first.setdefault(point.concurrency, place)
+            if before != place:
+                raise ValueError(
+                    f"points {before} and {place} (from 0) both have concurrency "
+                    f"{point.concurrency}; keep one of them"
+                )
+        return points
 
     @model_validator(mode="after")
     def _one_of(self) -> Option:

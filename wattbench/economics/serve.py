@@ -9,8 +9,9 @@ import numpy as np
 
 from wattbench.core.energy import Boundary
 from wattbench.economics.dials import Dials
+from wattbench.economics.draw import NARROW
 from wattbench.economics.scenario import Scenario
-from wattbench.economics.supply import NARROW, Line, band_of, idle_power
+from wattbench.economics.supply import Line, band_of, idle_power
 from wattbench.tpf.ceilings import ON_CHIP, node_over
 
 

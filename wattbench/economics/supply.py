@@ -9,6 +9,7 @@ import numpy as np
 
 from wattbench.core.energy import Boundary
 from wattbench.core.errors import DocumentError, UsageError
+from wattbench.economics.draw import overdrawn
 from wattbench.economics.offers import HALF_WIDTH_FRACTION, Measured, Option
 from wattbench.economics.quantity import Quantity
 from wattbench.economics.scenario import Load, Scenario, Tier
@@ -33,8 +34,6 @@ from wattbench.tpf.table import read_table
 
 IDLE_RANGE = (0.07, 0.3)
 """Idle power over the design power where nobody published it, around `IDLE_FRACTION`."""
-NARROW = ("chip", "board", "module", "package")
-"""Boundaries that leave out the rest of the server."""
 MOST_USERS = 4096
 
 
@@ -53,6 +52,7 @@ class Line:
         footprint: One rack of it.
         provisioned: Watts of a device with its share of the node.
         notes: What was filled in, and from where.
+        warnings: Measured points that contradict what a device may draw.
         others: The same with other, larger replicas.
     """
 
@@ -65,6 +65,7 @@ class Line:
     footprint: Footprint
     provisioned: Band
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     others: tuple[Line, ...] = ()
 
     @property
@@ -159,8 +160,18 @@ def _check_measured(points: Sequence[OperatingPoint], wanted: Measured) -> None:
         raise UsageError(f"measured: {place}: joules at the facility have a PUE inside")
     if len({point.device_count for point in points}) > 1:
         raise UsageError(f"measured: {place}: replicas of unlike size; keep one sweep")
-    if len({point.concurrency_count for point in points}) < len(points):
-        raise UsageError(f"measured: {place} has one concurrency several times; keep one sweep")
+    counts = [point.concurrency_count for point in points]
+    twice = next((count for count in counts if counts.count(count) > 1), None)
+    if twice is not None:
+        rates = ", ".join(
+            f"{point.output_tokens_per_s.value:g}"
+            for point in points
+            if point.concurrency_count == twice
+        )
+        raise UsageError(
+            f"measured: {place} has concurrency {twice:g} several times ({rates} tokens/s); keep "
+            f"one sweep"
+        )
 
 
 def _of_size(
@@ -189,6 +200,7 @@ def _of_size(
         users_limit=band_of(known) if known else None,
         footprint=footprint,
         provisioned=provisioned,
+        warnings=tuple(overdrawn(option.name, measured, machine, provisioned)),
     )
 
 
@@ -316,6 +328,7 @@ def _footprint(
 ) -> Footprint:
     accelerators = machine.node.accelerators if machine.node else None
     per_node = option.devices_per_node or (int(accelerators.value) if accelerators else None)
+    _check_nodes(devices_per_replica, per_node)
     limit_watts = 1e3 * scenario.site.rack_kw.value
     # Circuits are laid out for the most that a machine may draw, not for the middle of a range.
     device_watts = provisioned.high
@@ -341,6 +354,16 @@ def _footprint(
         available_count=option.devices_available,
         option=option.name,
     )
+
+
+def _check_nodes(devices_per_replica: int, per_node: int | None) -> None:
+    small, large = sorted((devices_per_replica, per_node or devices_per_replica))
+    if large % small:
+        raise UsageError(
+            f"devices_per_replica {devices_per_replica} and the {per_node} devices of a node: a "
+            f"replica must divide a node or be whole nodes, else replicas share nodes; write "
+            f"another size, or the devices_per_node that are used"
+        )
 
 
 def band_of(figure: Figure) -> Band:
