@@ -528,7 +528,11 @@ WRONG = [
     ({"site__utilisation_fraction": 1.5}, "site.utilisation_fraction", "at most 1"),
     ({"site__power_usd_per_kwh": "cheap"}, "site.power_usd_per_kwh", "must be a number"),
     ({"site__powr": 1}, "site.powr", "unknown key"),
-    ({"finance": {}}, "finance.lifetime_years", "required"),
+    ({"finance": {}}, "finance.lifetime_years", "required; add `finance: {lifetime_years: …}`"),
+    ({"model": "llama-3.1-8"}, "model", "'llama-3.1-8'; did you mean 'llama-3.1-8b'"),
+    ({"options": []}, "options", "must have at least one option"),
+    ({"site__delivered_at": "gird"}, "site.delivered_at", "did you mean 'grid'"),
+    ({"site__pue": exact(1.2) | {"kind": "measurd"}}, "pue.kind", "did you mean 'measured'"),
     ({"demand__output_tokens_per_s": 0}, "demand.output_tokens_per_s", "above 0"),
 ]
 
@@ -546,11 +550,11 @@ def test_a_wrong_scenario_names_line_and_key(
 
 
 WRONG_OPTIONS = [
-    (option(machine=None), "either machine or fleet"),
+    (option(machine=None), "options.0 ('a'): needs either machine or fleet"),
     (option(rent={"usd_per_device_hour": 1, "includes_energy": True}), "bought or rented"),
     (option(devices_per_replica=None), "devices_per_replica"),
     (option(points=[option()["points"][0] | {"boundary": "facility"}]), "PUE inside"),
-    (option(machine="h20"), "option a: unknown hardware profile"),
+    (option(machine="h20"), "options.0.machine = 'h20': unknown hardware profile"),
     ({"name": "f", "fleet": [{"option": "g", "tiers": ["only"]}]}, "names 'g', no machine"),
 ]
 
@@ -563,6 +567,25 @@ def test_a_wrong_option_says_what_to_change(
     done = called("procure", written(tmp_path, wrong))
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_scenario_needs_neither_name_nor_sentence(tmp_path: Path) -> None:
+    """It is called as its file; of a missing section the keys that it needs are said."""
+    path = Path(written(tmp_path, option()))
+    lines = path.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("name:", "about:"))]
+    bare = tmp_path / "my purchase.yaml"
+    bare.write_text("\n".join(kept))
+    shown = procured(str(bare))
+    assert (shown["scenario"], shown["about"]) == ("my-purchase", "")
+    assert called("procure", str(bare)).stdout.startswith("my-purchase\n")
+    bare.write_text(
+        "\n".join(line for line in kept if "lifetime" not in line and line != "finance:")
+    )
+    assert (
+        "finance: Field required; add `finance: {lifetime_years: …}`"
+        in called("procure", str(bare)).stderr
+    )
 
 
 def test_a_rack_too_small_is_said(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ LEGEND = (
 def print_text(shown: dict[str, Any]) -> None:
     """Print everything of a purchase."""
     out = console()
-    out.print(f"[bold]{escape(shown['scenario'])}[/]: {escape(shown['about'])}", soft_wrap=True)
+    about = f": {escape(shown['about'])}" if shown["about"] else ""
+    out.print(f"[bold]{escape(shown['scenario'])}[/]{about}", soft_wrap=True)
     out.print(LEGEND, soft_wrap=True)
     for warning in shown["warnings"]:
         out.print(f"[yellow]warning[/]: {escape(warning)}", soft_wrap=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from wattbench.core.energy import Boundary
+from wattbench.core.errors import DocumentError
 from wattbench.documents import Document
 from wattbench.economics.quantity import Positive, Quantity, Share
+from wattbench.hardware import load_profile
 
 HALF_WIDTH_FRACTION = 0.1
 """Of the 90 % band of a measured figure that is written without one."""
@@ -29,6 +31,15 @@ def _as_measured(number: Quantity) -> Quantity:
 
 Reading = Annotated[Positive, AfterValidator(_as_measured)]
 """A figure of a point: measured, if nothing else is written."""
+
+
+def loads(load: Callable[[str], object], name: str) -> str:
+    """A name that can be loaded, checked where it is written so that the error has its line."""
+    try:
+        load(name)
+    except DocumentError as error:
+        raise ValueError(str(error)) from error
+    return name
 
 
 class Measured(Document):
@@ -124,6 +135,11 @@ class Option(Document):
     measured: Measured | None = None
     points: tuple[Point, ...] = ()
     fleet: tuple[Part, ...] = ()
+
+    @field_validator("machine", "like")
+    @classmethod
+    def _is_a_machine(cls, name: str | None) -> str | None:
+        return name if name is None else loads(load_profile, name)
 
     @field_validator("points")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_
 from wattbench.core.errors import UsageError
 from wattbench.core.slo import parse_slo
 from wattbench.documents import Document, find_document, load_document, shipped_names
-from wattbench.economics.offers import Count, Name, Option
+from wattbench.economics.offers import Count, Name, Option, loads
 from wattbench.economics.quantity import AtLeastOne, Number, Positive, Quantity, Share
+from wattbench.hardware import load_model
 
 FOLDER = "scenarios"
 MIX = "mix"
@@ -152,8 +154,8 @@ class Scenario(Document):
     """A purchase to be decided.
 
     Attributes:
-        name: What results call it.
-        about: One sentence.
+        name: What results call it; else the name of the file.
+        about: One sentence, or nothing.
         model: A model descriptor.
         load: Lengths of a request.
         demand: Tiers, and how much of them.
@@ -166,7 +168,7 @@ class Scenario(Document):
     """
 
     name: Name
-    about: Annotated[str, Field(min_length=1, max_length=400)]
+    about: Annotated[str, Field(max_length=400)] = ""
     model: str
     load: Load
     demand: Demand
@@ -176,6 +178,19 @@ class Scenario(Document):
     conventions: tuple[Literal["inferencex-provisioned"], ...] = ()
     options: Annotated[tuple[Option, ...], Field(min_length=1, max_length=100)]
     _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: object, info: ValidationInfo) -> object:
+        stem = (info.context or {}).get("stem")
+        if isinstance(data, dict) and stem:
+            return {"name": re.sub(r"[^\w.+-]+", "-", stem)[:40]} | data
+        return data
+
+    @field_validator("model")
+    @classmethod
+    def _is_a_model(cls, name: str) -> str:
+        return loads(load_model, name)
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> Scenario:
