@@ -358,6 +358,11 @@ def test_a_table_of_measured_points(tmp_path: Path) -> None:
     )
     assert wrong.returncode == 2
     assert "no row of H200 with 9B (there is H200 with 8B" in wrong.stderr
+    with (tmp_path / "runs.csv").open("a", encoding="utf-8") as file:
+        file.write("\nH200,8B,10,4,,\n")
+    bare = called("procure", written(tmp_path, option(points=None, measured=table)))
+    assert bare.returncode == 2
+    assert "runs.csv: line 6: has neither output_tokens_per_s nor mean_power" in bare.stderr
 
 
 def test_a_fleet_serves_each_tier_with_its_own_machine(tmp_path: Path) -> None:
@@ -520,6 +525,17 @@ def test_a_pack_does_not_overwrite(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "not empty" in done.stderr
     assert not done.stdout
+
+
+def test_a_pack_of_nothing_says_so(tmp_path: Path) -> None:
+    """Where every order is settled no folder is made, and a file is called one."""
+    path = written(tmp_path, option(), option("b", rate=500))
+    pack = tmp_path / "pack"
+    done = called("procure", path, "--rfp", str(pack))
+    assert "nothing is open" in done.stdout
+    assert not pack.exists()
+    pack.write_text("mine")
+    assert "is a file; name a new folder" in called("procure", path, "--rfp", str(pack)).stderr
 
 
 WRONG = [

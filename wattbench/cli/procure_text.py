@@ -171,5 +171,8 @@ def _print_rfp(out: Console, rfp: dict[str, Any]) -> None:
     out.print("\n[bold]Requests for measurement[/]")
     for folder in rfp["folders"]:
         out.print(f"  {escape(folder)}", soft_wrap=True)
+    if not rfp["folders"] and not rfp["unanswerable"]:
+        why = "no pair of options of a tier is unsettled; no folder is made"
+        out.print(f"  nothing is open: {why}", soft_wrap=True)
     for name, why in rfp["unanswerable"].items():
         out.print(f"  none for {escape(name)}: {escape(why)}", soft_wrap=True)

@@ -30,7 +30,7 @@ from wattbench.tpf.operating import (
     modelled_points,
     with_power,
 )
-from wattbench.tpf.table import read_table
+from wattbench.tpf.table import line_of, read_table
 
 IDLE_RANGE = (0.07, 0.3)
 """Idle power over the design power where nobody published it, around `IDLE_FRACTION`."""
@@ -286,7 +286,8 @@ def _read(scenario: Scenario, option: Option, wanted: Measured) -> list[Operatin
         rate = rate if np.isfinite(rate) else float(table.mean_power_watts[row]) / joules
         if not np.isfinite(rate):
             raise DocumentError(
-                f"{path}: a row has neither output_tokens_per_s nor mean_power_watts"
+                f"{path}: line {line_of(path, int(row))}: has neither output_tokens_per_s nor "
+                f"mean_power_watts; write one of them, or leave the row out"
             )
         half = wanted.band_fraction.value if wanted.band_fraction else HALF_WIDTH_FRACTION
         points.append(
