@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,54 @@ def test_a_size_that_cannot_be_is_the_reason(tmp_path: Path) -> None:
     (outcome,) = (o for o in shown["outcomes"] if o["option"] == "m")
     assert "3 devices of NVIDIA H200" in outcome["reason"]
     assert figures(shown)["tokens_per_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "node", "fits"), [(3, None, False), (12, None, False), (3, 6, True), (16, None, True)]
+)
+def test_replicas_do_not_share_nodes(
+    tmp_path: Path, size: int, node: int | None, *, fits: bool
+) -> None:
+    """A replica divides the eight devices of a node or is whole nodes."""
+    asked = option(devices_per_replica=size, devices_per_rack=None, devices_per_node=node)
+    (outcome,) = procured(written(tmp_path, asked))["outcomes"]
+    if fits:
+        assert outcome["reason"] is None
+    else:
+        assert f"devices_per_replica {size} and the 8 devices of a node" in outcome["reason"]
+
+
+def test_one_concurrency_twice_is_refused(tmp_path: Path) -> None:
+    """Both places are named, written out or in a table."""
+    point = option()["points"][0]
+    other = copy.deepcopy(point) | {"concurrency": 50}
+    done = called("procure", written(tmp_path, option(points=[point, other, copy.deepcopy(point)])))
+    assert done.returncode == 2
+    assert "points 0 and 2 (from 0) both have concurrency 100" in done.stderr
+    (tmp_path / "runs.csv").write_text(
+        "machine,model,concurrency,energy_per_output_token_joules,output_tokens_per_s\n"
+        "H200,8B,100,2,900\nH200,8B,100,2,1000\n",
+        encoding="utf-8",
+    )
+    table = {"csv": "runs.csv", "machine": "H200", "model": "8B", "boundary": "node"}
+    (outcome,) = procured(written(tmp_path, option(points=None, measured=table)))["outcomes"]
+    assert "concurrency 100 several times (900, 1000 tokens/s)" in outcome["reason"]
+
+
+def test_points_that_draw_too_much_are_warned_of(tmp_path: Path) -> None:
+    """3 J at 1000 tokens/s are above 2500 W of the node, 0.8 J above 700 W of the board."""
+    board = option("b")["points"][0] | {
+        "boundary": "board",
+        "energy_per_output_token_joules": 0.8,
+    }
+    path = written(tmp_path, option(joules=3.0), option("b", points=[board]), option("c"))
+    node, inside = procured(path)["warnings"]
+    assert "a: 3 J/token at 1000 tokens/s" in node
+    assert "3000 W per device at the node, above the 2500 W that it is provisioned with" in node
+    assert "800 W per device at the board, above the 700 W that it has as its design" in inside
+    printed = called("procure", path).stdout
+    assert f"warning: {node}" in printed
+    assert "<p>Warning: a: 3 J/token" in called("procure", path, "--html").stdout
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pydantic
 import yaml
+from pydantic_core import ErrorDetails
 
 from wattbench.core.errors import DocumentError, did_you_mean
 from wattbench.core.files import why_irregular
@@ -20,6 +21,8 @@ from wattbench.core.files import why_irregular
 ModelT = TypeVar("ModelT", bound=pydantic.BaseModel)
 KeyPath = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
+QUOTED = 60
+"""Characters of a value that a message quotes."""
 MAX_DIGITS = 40
 """No whole number of a document has more; Python refuses to read or print thousands."""
 _MAPPING = "must be a mapping of keys"
@@ -116,7 +119,7 @@ def shipped_names(folder: str) -> list[str]:
 
 
 def load_document(path: Path, model: type[ModelT]) -> ModelT:
-    """Read a YAML file into a format; its validators find the file's folder in their context.
+    """Read a YAML file into a format; its validators find ``folder`` and ``stem`` in their context.
 
     Raises:
         DocumentError: Unreadable file, broken YAML, unknown key or impossible value.
@@ -125,7 +128,7 @@ def load_document(path: Path, model: type[ModelT]) -> ModelT:
     if not isinstance(data, dict):
         raise DocumentError(f"{path}: must be a mapping of keys, not {type(data).__name__}")
     try:
-        return model.model_validate(data, context={"folder": path.parent})
+        return model.model_validate(data, context={"folder": path.parent, "stem": path.stem})
     except pydantic.ValidationError as error:
         raise DocumentError(_explain(path, model, error, lines)) from error
 
@@ -214,11 +217,48 @@ def _explain(
         hint = did_you_mean(str(written[-1]), valid)
         return f"{path}:{line}: unknown key {_dotted(written)!r}{hint} (valid: {', '.join(valid)})"
     if first["type"] == "missing":
-        missing = _dotted((*written, first["loc"][-1]))
-        return f"{path}:{line}: {missing}: {first['msg']}"
-    message = _REWORDED.get(first["type"], first["msg"].removeprefix("Value error, "))
+        missing = (*written, first["loc"][-1])
+        fix = _to_add(model, missing)
+        return f"{path}:{line}: {_dotted(missing)}: {first['msg']}; add `{fix}`"
     key = _dotted(written) or "the document"
-    return f"{path}:{line}: {key} = {_short(first['input'])}: {message}"
+    return f"{path}:{line}: {key}{_quoted(first['input'])}: {_message(first, written)}"
+
+
+def _message(detail: ErrorDetails, written: KeyPath) -> str:
+    """What is wrong, in words of the file and not of Python."""
+    message = _REWORDED.get(detail["type"], detail["msg"].removeprefix("Value error, "))
+    context = detail.get("ctx", {})
+    if detail["type"] == "too_short":
+        least, key = context["min_length"], str(written[-1]) if written else ""
+        what = key.removesuffix("s") if key.endswith("s") else "entry"
+        return f"must have at least {'one' if least == 1 else least} {what}"
+    if detail["type"] == "literal_error":
+        known = re.findall(r"'([^']+)'", context["expected"])
+        return message + did_you_mean(str(detail["input"]), known)
+    return message
+
+
+def _quoted(value: object) -> str:
+    """A value after its key; of a long mapping its name alone, of a long list nothing."""
+    if len(repr(value)) > QUOTED and isinstance(value, dict):
+        return f" ({_short(value['name'])})" if "name" in value else ""
+    if len(repr(value)) > QUOTED and isinstance(value, list | tuple):
+        return ""
+    return f" = {_short(value)}"
+
+
+def _to_add(model: type[pydantic.BaseModel], path: KeyPath) -> str:
+    """The missing key as YAML, within the keys around it, or with those that it needs."""
+    inner = "…"
+    if len(path) == 1:
+        schema = model.model_json_schema()
+        needed = next((o["required"] for o in _walk(schema, schema, path) if "required" in o), ())
+        inner = "{" + ", ".join(f"{key}: …" for key in needed) + "}" if needed else "…"
+    for place, key in enumerate(reversed(path)):
+        if isinstance(key, int):
+            break
+        inner = f"{key}: {inner}" if place == 0 else f"{key}: {{{inner}}}"
+    return inner
 
 
 def _as_written(loc: KeyPath, lines: dict[KeyPath, int]) -> KeyPath:
@@ -267,7 +307,7 @@ def _place(node: yaml.Node) -> str:
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return text if len(text) <= QUOTED else text[: QUOTED - 3] + "…"
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -115,6 +115,9 @@ def as_shown(
         "seed": seed,
         "outcomes": [_outcome(scenario, each, seed) for each in outcomes],
         "comparisons": [_comparison(scenario, each) for each in pairs],
+        "warnings": [
+            each for line in lines.values() if isinstance(line, Line) for each in line.warnings
+        ],
         "assumptions": _assumptions(scenario),
         "notes": _notes(scenario, lines),
     }

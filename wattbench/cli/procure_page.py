@@ -17,6 +17,7 @@ def page(shown: dict[str, Any]) -> str:
     """The whole page."""
     cases = dict.fromkeys(each["case"] for each in shown["outcomes"])
     body = "".join(part for case in cases for part in _case(shown, case))
+    warnings = "".join(f"<p>Warning: {escape(each)}</p>" for each in shown["warnings"])
     notes = "".join(f"<li>{escape(note)}</li>" for note in shown["notes"])
     assumed = _table(
         ["number", "value", "low", "high", "kind", "source", "date"],
@@ -29,7 +30,7 @@ def page(shown: dict[str, Any]) -> str:
 <html lang="en"><meta charset="utf-8"><title>wattbench procure: {escape(shown["scenario"])}</title>
 <style>{STYLE}</style>
 <h1>{escape(shown["scenario"])}</h1><p>{escape(shown["about"])}</p><p>{escape(LEGEND)}</p>
-{body}<h2>Taken from elsewhere</h2><ul>{notes}</ul><h2>Assumptions</h2>{assumed}"""
+{warnings}{body}<h2>Taken from elsewhere</h2><ul>{notes}</ul><h2>Assumptions</h2>{assumed}"""
 
 
 def _case(shown: dict[str, Any], case: str) -> Iterator[str]:

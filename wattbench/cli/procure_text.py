@@ -28,8 +28,11 @@ LEGEND = (
 def print_text(shown: dict[str, Any]) -> None:
     """Print everything of a purchase."""
     out = console()
-    out.print(f"[bold]{escape(shown['scenario'])}[/]: {escape(shown['about'])}", soft_wrap=True)
+    about = f": {escape(shown['about'])}" if shown["about"] else ""
+    out.print(f"[bold]{escape(shown['scenario'])}[/]{about}", soft_wrap=True)
     out.print(LEGEND, soft_wrap=True)
+    for warning in shown["warnings"]:
+        out.print(f"[yellow]warning[/]: {escape(warning)}", soft_wrap=True)
     for case in dict.fromkeys(each["case"] for each in shown["outcomes"]):
         _print_case(out, shown, case)
     if shown["notes"]:
@@ -168,5 +171,8 @@ def _print_rfp(out: Console, rfp: dict[str, Any]) -> None:
     out.print("\n[bold]Requests for measurement[/]")
     for folder in rfp["folders"]:
         out.print(f"  {escape(folder)}", soft_wrap=True)
+    if not rfp["folders"] and not rfp["unanswerable"]:
+        why = "no pair of options of a tier is unsettled; no folder is made"
+        out.print(f"  nothing is open: {why}", soft_wrap=True)
     for name, why in rfp["unanswerable"].items():
         out.print(f"  none for {escape(name)}: {escape(why)}", soft_wrap=True)

@@ -12,9 +12,10 @@ from wattbench.core.errors import UsageError
 from wattbench.economics.dials import DRAWS, Dials
 from wattbench.economics.figures import FIGURES, figures_at
 from wattbench.economics.money import COST
+from wattbench.economics.offers import Option
 from wattbench.economics.plans import Serving, installed_count, plan_for
 from wattbench.economics.replicas import servings_of
-from wattbench.economics.scenario import MIX, Option, Scenario, Tier
+from wattbench.economics.scenario import MIX, Scenario, Tier
 from wattbench.economics.site import Plan
 from wattbench.economics.supply import Line
 from wattbench.tpf.bands import Band, from_draws

@@ -31,12 +31,13 @@ from typing import Any
 import numpy as np
 
 from wattbench.economics.dials import Dials
+from wattbench.economics.draw import NARROW
 from wattbench.economics.money import COST, carbon, money, over_price
 from wattbench.economics.plans import Serving, demand_tokens_per_s, replica_count
 from wattbench.economics.scenario import Scenario
 from wattbench.economics.serve import Served, served
 from wattbench.economics.site import Plan
-from wattbench.economics.supply import NARROW, Line
+from wattbench.economics.supply import Line
 
 SPEED = frozenset({"speed"})
 METER = SPEED | {"joules"}

@@ -27,11 +27,13 @@ def write_pack(folder: Path, scenario: Scenario, requests: Sequence[Request]) ->
         requests: From `requests_for`.
 
     Raises:
-        UsageError: If the folder holds something.
+        UsageError: If the folder holds something, or is a file.
         WattbenchError: If it cannot be written.
     """
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"--rfp {folder}: is a file; name a new folder")
+        if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"--rfp {folder}: is there and not empty; name a new folder")
         return [
             _write(folder / request.folder, scenario, request)

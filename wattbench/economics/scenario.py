@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from wattbench.core.energy import Boundary
 from wattbench.core.errors import UsageError
 from wattbench.core.slo import parse_slo
 from wattbench.documents import Document, find_document, load_document, shipped_names
+from wattbench.economics.offers import Count, Name, Option, loads
 from wattbench.economics.quantity import AtLeastOne, Number, Positive, Quantity, Share
+from wattbench.hardware import load_model
 
 FOLDER = "scenarios"
 MIX = "mix"
 """Name of the case in which one option serves every tier."""
-Name = Annotated[str, Field(pattern=r"^[\w.+-]{1,40}$")]
-Count = Annotated[int, Field(ge=1, le=10**7)]
 Tokens = Annotated[int, Field(ge=1, le=10**7)]
-Counts = Annotated[
-    tuple[Count, ...],
-    Field(min_length=1, max_length=12),
-    BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
-]
 
 
 class Load(Document):
@@ -162,137 +150,12 @@ class Finance(Document):
     opex_fraction_per_year: Number = Quantity(value=0)
 
 
-class Measured(Document):
-    """Measured operating points: stored runs, or a CSV file; see ``wattbench.tpf.table``.
-
-    Attributes:
-        runs: Selector of stored runs; machine, model, boundary and bands are their own.
-        csv: Path, relative to the scenario.
-        machine: Its name in the table.
-        model: Its name in the table.
-        boundary: What the joules of the table include.
-        band_fraction: Half-width of the 90 % band of each figure of the table.
-    """
-
-    runs: Annotated[str, Field(min_length=1)] | None = None
-    csv: str | None = None
-    machine: str | None = None
-    model: str | None = None
-    boundary: Boundary | None = None
-    band_fraction: Share = Quantity(value=0.1)
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Measured:
-        if (self.runs is None) == (self.csv is None):
-            raise ValueError("needs either csv or runs")
-        if self.runs is not None and self.model_fields_set != {"runs"}:
-            raise ValueError("runs know their machine, model, boundary and bands; drop the rest")
-        missing = [n for n in ("machine", "model", "boundary") if getattr(self, n) is None]
-        if self.csv is not None and missing:
-            raise ValueError(f"a csv needs {', '.join(missing)} too")
-        return self
-
-
-class Point(Document):
-    """One measured operating point of one replica; a plain figure has a band of 10 %."""
-
-    concurrency: Count
-    output_tokens_per_s: Positive
-    energy_per_output_token_joules: Positive
-    boundary: Boundary
-
-
-class Rent(Document):
-    """Rent of a device, and whether its energy is in it."""
-
-    usd_per_device_hour: Positive
-    includes_energy: bool
-
-
-class Part(Document):
-    """A part of a fleet: which option serves which tiers."""
-
-    option: Name
-    tiers: Annotated[tuple[Name, ...], Field(min_length=1)]
-
-
-class Option(Document):
-    """What may be bought: a machine, or a fleet of other options.
-
-    Attributes:
-        name: What results call it.
-        machine: A hardware profile.
-        like: Profile that blanks of the machine are taken from.
-        engine: Software; options of one engine share its drift.
-        devices_per_node: Where the profile does not say, or says something else.
-        devices_per_rack: Else as many whole nodes as ``rack_kw`` takes.
-        devices_per_replica: Of points and tables, one; of modelled points one or several, of which
-            each tier takes the cheapest that reaches it; None: the fewest that hold the model.
-        devices_available: Most that can be had.
-        provisioned_watts_per_device: A device with its share of host and network, no facility.
-        capex_usd_per_device: Price of a device.
-        rent: In its place.
-        embodied_kgco2e_per_device: Carbon of making one.
-        quality: Measured quality as served, by metric.
-        measured: Operating points of a file, or of stored runs.
-        points: Operating points, written out.
-        fleet: In place of all that.
-    """
-
-    name: Name
-    machine: str | None = None
-    like: str | None = None
-    engine: str = "its own engine"
-    devices_per_node: Count | None = None
-    devices_per_rack: Count | None = None
-    devices_per_replica: Counts | None = None
-    devices_available: Count | None = None
-    provisioned_watts_per_device: Positive | None = None
-    capex_usd_per_device: Positive | None = None
-    rent: Rent | None = None
-    embodied_kgco2e_per_device: Positive | None = None
-    quality: dict[str, Positive] = Field(default_factory=dict)
-    measured: Measured | None = None
-    points: tuple[Point, ...] = ()
-    fleet: tuple[Part, ...] = ()
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Option:
-        if (self.machine is None) == (not self.fleet):
-            raise ValueError("needs either machine or fleet")
-        if self.fleet and len(self.model_fields_set - {"name", "fleet"}):
-            raise ValueError("a fleet has nothing but its parts; write the rest at their options")
-        if self.capex_usd_per_device and self.rent:
-            raise ValueError("is bought or rented: drop capex_usd_per_device or rent")
-        if self.measured and self.points:
-            raise ValueError("has measured and points: drop one")
-        sizes = self.devices_per_replica or ()
-        if self.measured and self.measured.runs and sizes:
-            raise ValueError("stored runs have the devices that they had; drop devices_per_replica")
-        if (self.points or (self.measured and self.measured.csv)) and len(sizes) != 1:
-            raise ValueError(
-                "measured points need one devices_per_replica, the devices that gave them"
-            )
-        boundaries = {point.boundary for point in self.points}
-        boundaries |= (
-            {self.measured.boundary} if self.measured and self.measured.boundary else set()
-        )
-        if "facility" in boundaries:
-            raise ValueError(
-                "joules at the facility have a PUE inside, and the site's would count twice: give "
-                "them at the node or the rack"
-            )
-        if len(boundaries) > 1:
-            raise ValueError(f"points of one option need one boundary, not {sorted(boundaries)}")
-        return self
-
-
 class Scenario(Document):
     """A purchase to be decided.
 
     Attributes:
-        name: What results call it.
-        about: One sentence.
+        name: What results call it; else the name of the file.
+        about: One sentence, or nothing.
         model: A model descriptor.
         load: Lengths of a request.
         demand: Tiers, and how much of them.
@@ -305,7 +168,7 @@ class Scenario(Document):
     """
 
     name: Name
-    about: Annotated[str, Field(min_length=1, max_length=400)]
+    about: Annotated[str, Field(max_length=400)] = ""
     model: str
     load: Load
     demand: Demand
@@ -315,6 +178,19 @@ class Scenario(Document):
     conventions: tuple[Literal["inferencex-provisioned"], ...] = ()
     options: Annotated[tuple[Option, ...], Field(min_length=1, max_length=100)]
     _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: object, info: ValidationInfo) -> object:
+        stem = (info.context or {}).get("stem")
+        if isinstance(data, dict) and stem:
+            return {"name": re.sub(r"[^\w.+-]+", "-", stem)[:40]} | data
+        return data
+
+    @field_validator("model")
+    @classmethod
+    def _is_a_model(cls, name: str) -> str:
+        return loads(load_model, name)
 
     @model_validator(mode="after")
     def _known(self, info: ValidationInfo) -> Scenario:
@@ -352,6 +228,8 @@ class Scenario(Document):
     def numbers(self) -> Iterator[tuple[str, Quantity]]:
         """Every number that was written or defaulted, with its dotted place."""
         yield from _numbers(self, "")
+        for option in self.options:
+            yield from option.defaults()
 
 
 def _once(names: list[str]) -> None:

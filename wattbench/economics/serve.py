@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from wattbench.core.energy import Boundary
 from wattbench.economics.dials import Dials
+from wattbench.economics.draw import NARROW
 from wattbench.economics.scenario import Scenario
-from wattbench.economics.supply import NARROW, Line, band_of, idle_power
-from wattbench.tpf.bands import Band
-
-NODE_OVER_BOARD = Band(value=1.7, low=1.5, high=1.9, kind="assumed")
-"""Wall power over that of the boards, servers in general under load: docs/hardware.md."""
+from wattbench.economics.supply import Line, band_of, idle_power
+from wattbench.tpf.ceilings import ON_CHIP, node_over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +120,17 @@ def _at_node(line: Line, dials: Dials, metered: Any, rate: Any) -> tuple[Any, An
         fixed = fixed * line.device_count / node.accelerators.value
         whole, resting = slope * metered + fixed / rate, slope * idle + fixed
     else:
-        group = "node" if line.boundary in NARROW else "idle"
-        ratio = dials.at(f"{name}: node over board", NODE_OVER_BOARD, group)
-        whole, resting = metered * ratio, idle * ratio
+        whole = resting = None
+        if line.boundary in NARROW:
+            whole = metered * _node_ratio(name, line.boundary, dials, "node")
+        if meter in NARROW:
+            resting = idle * _node_ratio(name, meter, dials, "idle")
     return (
         whole if line.boundary in NARROW else metered,
         resting if meter in NARROW else idle,
     )
+
+
+def _node_ratio(name: str, boundary: Boundary, dials: Dials, group: str) -> Any:
+    part = "chip" if boundary in ON_CHIP else "board"
+    return dials.at(f"{name}: node over {part}", node_over(boundary), group)

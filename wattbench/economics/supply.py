@@ -9,8 +9,10 @@ import numpy as np
 
 from wattbench.core.energy import Boundary
 from wattbench.core.errors import DocumentError, UsageError
+from wattbench.economics.draw import overdrawn
+from wattbench.economics.offers import HALF_WIDTH_FRACTION, Measured, Option
 from wattbench.economics.quantity import Quantity
-from wattbench.economics.scenario import Load, Measured, Option, Scenario, Tier
+from wattbench.economics.scenario import Load, Scenario, Tier
 from wattbench.economics.site import Footprint
 from wattbench.hardware import (
     Figure,
@@ -28,13 +30,10 @@ from wattbench.tpf.operating import (
     modelled_points,
     with_power,
 )
-from wattbench.tpf.table import read_table
+from wattbench.tpf.table import line_of, read_table
 
 IDLE_RANGE = (0.07, 0.3)
 """Idle power over the design power where nobody published it, around `IDLE_FRACTION`."""
-MEASURED_HALF_WIDTH = 0.1
-NARROW = ("chip", "board", "module", "package")
-"""Boundaries that leave out the rest of the server."""
 MOST_USERS = 4096
 
 
@@ -53,6 +52,7 @@ class Line:
         footprint: One rack of it.
         provisioned: Watts of a device with its share of the node.
         notes: What was filled in, and from where.
+        warnings: Measured points that contradict what a device may draw.
         others: The same with other, larger replicas.
     """
 
@@ -65,6 +65,7 @@ class Line:
     footprint: Footprint
     provisioned: Band
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     others: tuple[Line, ...] = ()
 
     @property
@@ -159,8 +160,18 @@ def _check_measured(points: Sequence[OperatingPoint], wanted: Measured) -> None:
         raise UsageError(f"measured: {place}: joules at the facility have a PUE inside")
     if len({point.device_count for point in points}) > 1:
         raise UsageError(f"measured: {place}: replicas of unlike size; keep one sweep")
-    if len({point.concurrency_count for point in points}) < len(points):
-        raise UsageError(f"measured: {place} has one concurrency several times; keep one sweep")
+    counts = [point.concurrency_count for point in points]
+    twice = next((count for count in counts if counts.count(count) > 1), None)
+    if twice is not None:
+        rates = ", ".join(
+            f"{point.output_tokens_per_s.value:g}"
+            for point in points
+            if point.concurrency_count == twice
+        )
+        raise UsageError(
+            f"measured: {place} has concurrency {twice:g} several times ({rates} tokens/s); keep "
+            f"one sweep"
+        )
 
 
 def _of_size(
@@ -189,6 +200,7 @@ def _of_size(
         users_limit=band_of(known) if known else None,
         footprint=footprint,
         provisioned=provisioned,
+        warnings=tuple(overdrawn(option.name, measured, machine, provisioned)),
     )
 
 
@@ -242,19 +254,18 @@ def _size(option: Option) -> int:
     return option.devices_per_replica[0]
 
 
-def _measured(number: Quantity, fraction: float = MEASURED_HALF_WIDTH) -> Band:
+def _measured(number: Quantity, fraction: float = HALF_WIDTH_FRACTION) -> Band:
     band = number.band
     if band is None:
         raise UsageError("a measured figure of 0 is none; leave the point out")
-    kind = number.kind if "kind" in number.model_fields_set else "measured"
     if number.low is None:
         return Band(
             value=band.value,
             low=band.value / (1 + fraction),
             high=band.value * (1 + fraction),
-            kind=kind,
+            kind=band.kind,
         )
-    return replace(band, kind=kind)
+    return band
 
 
 def _read(scenario: Scenario, option: Option, wanted: Measured) -> list[OperatingPoint]:
@@ -275,15 +286,18 @@ def _read(scenario: Scenario, option: Option, wanted: Measured) -> list[Operatin
         rate = rate if np.isfinite(rate) else float(table.mean_power_watts[row]) / joules
         if not np.isfinite(rate):
             raise DocumentError(
-                f"{path}: a row has neither output_tokens_per_s nor mean_power_watts"
+                f"{path}: line {line_of(path, int(row))}: has neither output_tokens_per_s nor "
+                f"mean_power_watts; write one of them, or leave the row out"
             )
-        half = wanted.band_fraction.value
+        half = wanted.band_fraction.value if wanted.band_fraction else HALF_WIDTH_FRACTION
         points.append(
             OperatingPoint(
                 concurrency_count=float(table.concurrency_count[row]),
                 device_count=_size(option),
-                output_tokens_per_s=_measured(Quantity(value=rate), half),
-                energy_per_output_token_joules=_measured(Quantity(value=joules), half),
+                output_tokens_per_s=_measured(Quantity(value=rate, kind="measured"), half),
+                energy_per_output_token_joules=_measured(
+                    Quantity(value=joules, kind="measured"), half
+                ),
                 boundary=wanted.boundary,
             )
         )
@@ -315,6 +329,7 @@ def _footprint(
 ) -> Footprint:
     accelerators = machine.node.accelerators if machine.node else None
     per_node = option.devices_per_node or (int(accelerators.value) if accelerators else None)
+    _check_nodes(devices_per_replica, per_node)
     limit_watts = 1e3 * scenario.site.rack_kw.value
     # Circuits are laid out for the most that a machine may draw, not for the middle of a range.
     device_watts = provisioned.high
@@ -340,6 +355,16 @@ def _footprint(
         available_count=option.devices_available,
         option=option.name,
     )
+
+
+def _check_nodes(devices_per_replica: int, per_node: int | None) -> None:
+    small, large = sorted((devices_per_replica, per_node or devices_per_replica))
+    if large % small:
+        raise UsageError(
+            f"devices_per_replica {devices_per_replica} and the {per_node} devices of a node: a "
+            f"replica must divide a node or be whole nodes, else replicas share nodes; write "
+            f"another size, or the devices_per_node that are used"
+        )
 
 
 def band_of(figure: Figure) -> Band:

@@ -40,6 +40,8 @@ NODE_OVER_BOARDS = Band(value=1.8, low=1.5, high=1.9, kind="assumed")
 boards (TokenPowerBench, arXiv 2512.03024), 1.5 to 1.9 over servers in general."""
 NODE_OVER_CHIPS = Band(value=1.9, low=1.5, high=2.2, kind="assumed")
 """As above, with what stands between chip and board."""
+ON_CHIP = ("chip", "package")
+"""Boundaries inside a board."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,11 @@ class Production:
     node_energy_joules: Band
 
 
+def node_over(boundary: Boundary) -> Band:
+    """Watts of a node over those at a boundary that leaves out the rest of it."""
+    return NODE_OVER_CHIPS if boundary in ON_CHIP else NODE_OVER_BOARDS
+
+
 def node_energy(energy_joules: Band, boundary: Boundary) -> Band:
     """Joules of a token at node scope.
 
@@ -116,7 +123,7 @@ def node_energy(energy_joules: Band, boundary: Boundary) -> Band:
         )
     if boundary in ("node", "rack"):
         return energy_joules
-    ratio = NODE_OVER_CHIPS if boundary in ("chip", "package") else NODE_OVER_BOARDS
+    ratio = node_over(boundary)
     drawn = energy_joules.draws("energy_joules") * ratio.draws("node_over_boards")
     return from_draws(energy_joules.value * ratio.value, drawn, worst(energy_joules, ratio))
 

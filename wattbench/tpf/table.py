@@ -161,6 +161,13 @@ def read_table(path: Path, by: Sequence[str]) -> Table:
     return table_of(read, by)
 
 
+def line_of(path: Path, row: int) -> int:
+    """Line of the file on which a row of its table ends."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        return [reader.line_num for _ in reader][row]
+
+
 def table_of(rows: Iterable[Mapping[str, str | float]], by: Sequence[str]) -> Table:
     """A table of rows that are right already: `ENERGY`, `RATE`, `POWER` and numbers as floats."""
     rows = list(rows)
