@@ -334,6 +334,10 @@ def test_a_table_of_measured_points(tmp_path: Path) -> None:
     )
     assert wrong.returncode == 2
     assert "no row of H200 with 9B (there is H200 with 8B" in wrong.stderr
+    device = option(points=None, measured=table | {"csv": "/dev/zero"})
+    wrong = called("procure", written(tmp_path, device))
+    assert wrong.returncode == 2
+    assert "/dev/zero: not a regular file" in wrong.stderr
 
 
 def test_a_fleet_serves_each_tier_with_its_own_machine(tmp_path: Path) -> None:
