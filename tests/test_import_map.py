@@ -354,6 +354,26 @@ def test_ratios_of_sums_have_the_interval_of_the_meter(tmp_path: Path) -> None:
         assert found["high"] / value == pytest.approx(gross["high"] / 18_000, abs=1e-4)
 
 
+def test_the_duration_follows_from_the_window(tmp_path: Path) -> None:
+    """Joules, tokens and a window are sums enough: 0.1 J/token, ± 5 % assumed of the joules."""
+    row = {"b": BEGAN_S * 1000, "e": BEGAN_S * 1000 + 60_000, "j": 600, "n": 6000}
+    figures = [
+        {"metric": "energy_joules", "field": "j", "unit": "J"},
+        {"metric": "output_tokens_count", "field": "n", "unit": "tokens"},
+    ]
+    gone: dict[str, Any] = {"model": None, "devices": None, "operating_point": None}
+    mapping = write_map(tmp_path / "map.yaml", figures=figures, window=WINDOW, **gone)
+    imported(tmp_path / "db", write_json(tmp_path / "r.json", row), "--map", mapping)
+    (point,) = shown(tmp_path / "db")
+    headline = point["energy"]["headline"]
+    assert (headline["kind"], headline["gross_joules"]["value"]) == ("reported", 600)
+    assert point["metrics"]["energy_per_output_token_joules"]["value"] == pytest.approx(0.1)
+    assert point["metrics"]["mean_power_watts"]["value"] == pytest.approx(10.0)
+    table = called("show", "latest", "--db", str(tmp_path / "db")).stdout
+    (line,) = [line for line in table.splitlines() if line.startswith("J / output token")]
+    assert "0.1 0.0953 … 0.105 assumed" in line
+
+
 @pytest.mark.parametrize("joules", [0, -3])
 def test_an_energy_of_nothing_is_no_energy(tmp_path: Path, joules: float) -> None:
     """A failed read stored as zero is refused, unknown in the result, and told by the audit."""

@@ -23,8 +23,13 @@ REASON = "reported_without_interval"
 _NOT_COUNTED = ("nothing_in_window", "no_window", "token_count_missing")
 
 
-def reported_domain(raw: RawRun) -> DomainEnergy | None:
-    """The energy that the tool reports, as a domain of its own; None if it reports none."""
+def reported_domain(raw: RawRun, window_s: float | None) -> DomainEnergy | None:
+    """The energy that the tool reports, as a domain of its own; None if it reports none.
+
+    Args:
+        raw: The run.
+        window_s: Length of the tool's window, where its files tell when it was [s].
+    """
     energy_joules, boundary = _energy_joules(raw), _boundary(raw)
     if energy_joules is None or boundary is None:
         return None
@@ -41,6 +46,7 @@ def reported_domain(raw: RawRun) -> DomainEnergy | None:
         gain_half_width_fraction=ASSUMED_GAIN_FRACTION,
     )
     duration_s = stated(raw.reported, "energy_duration_s") or stated(raw.reported, "duration_s")
+    duration_s = duration_s or window_s
     gross: EnergyMeasurement | Unmeasured = Unmeasured(
         reason="no_window", message="the file does not tell how long it measured"
     )
