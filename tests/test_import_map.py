@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +391,33 @@ def test_an_energy_of_nothing_is_no_energy(tmp_path: Path, joules: float) -> Non
     assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(100 / 60)
     told = called("audit", "--runs", "latest", "--db", str(tmp_path / "db")).stdout
     assert "read_stored_as_zero: energy_joules (energy)" in " ".join(told.split())
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "inf", "-inf", "1e999"])
+def test_what_is_no_number_costs_one_field(tmp_path: Path, cell: str) -> None:
+    """It is refused with its reason; the rest of the row and the other rows are taken."""
+    rows = f"name,gpus,energy,tokens,minutes\na,1,{cell},60,1\nb,1,1,60,1\n"
+    path = write_csv(tmp_path / "m.csv", rows)
+    mapping = write_map(tmp_path / "map.yaml", figures=FIGURES[1:], operating_point=None)
+    (one,) = imported(tmp_path / "db", path, "--map", mapping)["imports"]
+    (note,) = [note for note in one["runs"][0]["notes"] if note["fate"] == "refused"]
+    assert note["field"] == "energy"
+    assert note["why"].startswith("not a number: energy_joules is ")
+    first, second = shown(tmp_path / "db")
+    gross = first["energy"]["headline"]["gross_joules"]
+    assert (gross["value"], gross["reason"]) == (None, "not_a_number")
+    assert first["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(1.0)
+    assert second["metrics"]["energy_per_output_token_joules"]["value"] == pytest.approx(60.0)
+
+
+def test_infinity_in_json_costs_one_field(tmp_path: Path) -> None:
+    """Python's ``json`` writes it without quotes."""
+    path = write_json(tmp_path / "r.json", {"gpus": 1, "energy": math.inf, "tokens": 6})
+    gone: dict[str, Any] = {"model": None, "operating_point": None}
+    mapping = write_map(tmp_path / "map.yaml", figures=FIGURES[1:3], **gone)
+    (one,) = read_all(path, mapping)
+    assert stated(one.reported, "output_tokens_count") == 6
+    assert "not a number: energy_joules is inf" in [note.why for note in one.notes]
 
 
 def test_options_on_a_stored_load_are_said_to_be_ignored(tmp_path: Path) -> None:

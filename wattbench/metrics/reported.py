@@ -8,18 +8,20 @@ taken: a ratio is of metered joules, or it is withheld.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from wattbench.core.energy import BOUNDARIES, Boundary, EnergyDomain, EnergyMeasurement, Unmeasured
 from wattbench.core.result import Estimate
-from wattbench.core.run import READ_AS_ZERO, RawRun, stated
+from wattbench.core.run import NOT_A_NUMBER, READ_AS_ZERO, RawRun, stated
 from wattbench.metrics.domain_energy import DomainEnergy
 from wattbench.metrics.window import Totals
 
 ASSUMED_GAIN_FRACTION = 0.05
 """Half-width assumed for a reported energy: what NVIDIA states for the power of its boards."""
 REASON = "reported_without_interval"
+_NO_NUMBER = re.compile(rf"{NOT_A_NUMBER}: \w+_(joules|watts)\b")
 _NOT_COUNTED = ("nothing_in_window", "no_window", "token_count_missing")
 
 
@@ -70,12 +72,15 @@ def reported_domain(raw: RawRun, window_s: float | None) -> DomainEnergy | None:
 def why_unmeasured(raw: RawRun) -> Unmeasured:
     """Why there is no energy at all: neither of a meter nor of a file."""
     zeros = [r.field for r in raw.reported if r.metric == "energy_joules" and r.value <= 0]
-    for event in raw.events:
-        if event.kind == "refused" and str(event.detail["why"]).startswith(READ_AS_ZERO):
-            zeros.append(str(event.detail["field"]))
+    refused = [event.detail for event in raw.events if event.kind == "refused"]
+    zeros += [str(r["field"]) for r in refused if str(r["why"]).startswith(READ_AS_ZERO)]
     if zeros and not raw.traces:
         told = f"the file states an energy or power of zero or less ({', '.join(zeros)})"
         return Unmeasured(reason="read_stored_as_zero", message=f"{told}: {READ_AS_ZERO}")
+    wrong = [str(r["field"]) for r in refused if _NO_NUMBER.match(str(r["why"]))]
+    if wrong and not raw.traces:
+        told = f"the energy or power that the file states ({', '.join(wrong)}) is {NOT_A_NUMBER}"
+        return Unmeasured(reason="not_a_number", message=told)
     return Unmeasured(reason="no_meter", message="no meter measured the devices that work")
 
 
