@@ -393,6 +393,32 @@ def test_an_energy_of_nothing_is_no_energy(tmp_path: Path, joules: float) -> Non
     assert "read_stored_as_zero: energy_joules (energy)" in " ".join(told.split())
 
 
+@pytest.mark.parametrize(
+    ("joules", "reason"),
+    [(0, "read_stored_as_zero"), (math.inf, "not_a_number"), (None, "no_meter")],
+)
+@pytest.mark.parametrize("sums", [False, True])
+def test_figures_without_joules_have_a_kind(
+    tmp_path: Path, joules: float | None, reason: str, sums: bool
+) -> None:
+    """A stated ratio beside a refused energy is shown as reported; the energy says its reason."""
+    power = {"metric": "mean_power_watts", "field": "w", "unit": "W"}
+    row = {"j": 1, "w": 100, "energy": joules, "tokens": 60, "minutes": 1, "gpus": 1}
+    figures = [RATIO, power, FIGURES[1], *(FIGURES[2:] if sums else [])]
+    gone: dict[str, Any] = {"model": None, "operating_point": None}
+    mapping = write_map(tmp_path / "map.yaml", figures=figures, **gone)
+    imported(tmp_path / "db", write_json(tmp_path / "r.json", row), "--map", mapping)
+    (point,) = shown(tmp_path / "db")
+    headline = point["energy"]["headline"]
+    assert (headline["kind"], headline["boundary"]) == ("reported", "node")
+    assert headline["gross_joules"] == {"value": None, "reason": reason}
+    assert point["verdict"]["energy"] == "invalid"
+    for metric, value in (("energy_per_output_token_joules", 1), ("mean_power_watts", 100)):
+        found = point["metrics"][metric]
+        assert (found["value"], found["reason"]) == (value, "reported_without_interval")
+    assert "reported, node" in called("show", "latest", "--db", str(tmp_path / "db")).stdout
+
+
 @pytest.mark.parametrize("cell", ["nan", "NaN", "inf", "-inf", "1e999"])
 def test_what_is_no_number_costs_one_field(tmp_path: Path, cell: str) -> None:
     """It is refused with its reason; the rest of the row and the other rows are taken."""

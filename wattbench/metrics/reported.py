@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from wattbench.core.energy import BOUNDARIES, Boundary, EnergyDomain, EnergyMeasurement, Unmeasured
 from wattbench.core.result import Estimate
-from wattbench.core.run import NOT_A_NUMBER, READ_AS_ZERO, RawRun, stated
+from wattbench.core.run import NOT_A_NUMBER, READ_AS_ZERO, RawRun, ReportedFigure, stated
 from wattbench.metrics.domain_energy import DomainEnergy
 from wattbench.metrics.window import Totals
 
@@ -28,12 +28,15 @@ _NOT_COUNTED = ("nothing_in_window", "no_window", "token_count_missing")
 def reported_domain(raw: RawRun, window_s: float | None) -> DomainEnergy | None:
     """The energy that the tool reports, as a domain of its own; None if it reports none.
 
+    Where it states a ratio or a power alone, or its joules were refused, the domain says what kind
+    these figures are of, and the energy is unknown.
+
     Args:
         raw: The run.
         window_s: Length of the tool's window, where its files tell when it was [s].
     """
     energy_joules, boundary = _energy_joules(raw), _boundary(raw)
-    if energy_joules is None or boundary is None:
+    if boundary is None or not any(map(_is_of_energy, raw.reported)):
         return None
     method = str(raw.record.backend.get("energy_method") or "")
     method = f"{method or 'reported by the tool'}; ± {ASSUMED_GAIN_FRACTION:.0%} assumed"
@@ -52,7 +55,9 @@ def reported_domain(raw: RawRun, window_s: float | None) -> DomainEnergy | None:
     gross: EnergyMeasurement | Unmeasured = Unmeasured(
         reason="no_window", message="the file does not tell how long it measured"
     )
-    if duration_s:
+    if energy_joules is None:
+        gross = why_unmeasured(raw)
+    elif duration_s:
         gross = EnergyMeasurement(
             energy_joules=energy_joules,
             duration_s=duration_s,
@@ -152,7 +157,7 @@ def or_reported(
         found = replace(found, reason="count_not_told")
         if of_energy and raw.traces and value:
             found = replace(found, reason="stated_beside_a_meter")
-    if of_energy and (raw.traces or (value or 0.0) <= 0):
+    if of_energy and (raw.traces or _boundary(raw) is None or (value or 0.0) <= 0):
         return found
     # A rate, a latency or a joule of zero is a failed read, not a figure.
     return found if not value else Estimate(value=value, n=found.n, reason=REASON)
@@ -162,6 +167,12 @@ def _energy_joules(raw: RawRun) -> float | None:
     """The energy that the tool states; none of zero or less, which an older import took."""
     energy_joules = stated(raw.reported, "energy_joules")
     return energy_joules if energy_joules and energy_joules > 0 else None
+
+
+def _is_of_energy(figure: ReportedFigure) -> bool:
+    """Whether a figure is joules or watts of the whole run, and was read."""
+    total = figure.statistic == "total" and figure.value > 0
+    return total and figure.metric.endswith(("_joules", "_watts"))
 
 
 def _boundary(raw: RawRun) -> Boundary | None:
