@@ -161,7 +161,7 @@ def test_broken_traces_are_refused_with_their_line(
     """File and key of the workload, then name and line of the trace, and what is wrong there."""
     with pytest.raises(DocumentError) as caught:
         traced(tmp_path, form, text)
-    assert "workload.yaml:4: arrivals = " in str(caught.value)
+    assert "workload.yaml:4: arrivals: " in str(caught.value)
     assert message in str(caught.value)
 
 

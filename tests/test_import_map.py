@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,26 @@ def test_ratios_of_sums_have_the_interval_of_the_meter(tmp_path: Path) -> None:
         assert found["high"] / value == pytest.approx(gross["high"] / 18_000, abs=1e-4)
 
 
+def test_the_duration_follows_from_the_window(tmp_path: Path) -> None:
+    """Joules, tokens and a window are sums enough: 0.1 J/token, ± 5 % assumed of the joules."""
+    row = {"b": BEGAN_S * 1000, "e": BEGAN_S * 1000 + 60_000, "j": 600, "n": 6000}
+    figures = [
+        {"metric": "energy_joules", "field": "j", "unit": "J"},
+        {"metric": "output_tokens_count", "field": "n", "unit": "tokens"},
+    ]
+    gone: dict[str, Any] = {"model": None, "devices": None, "operating_point": None}
+    mapping = write_map(tmp_path / "map.yaml", figures=figures, window=WINDOW, **gone)
+    imported(tmp_path / "db", write_json(tmp_path / "r.json", row), "--map", mapping)
+    (point,) = shown(tmp_path / "db")
+    headline = point["energy"]["headline"]
+    assert (headline["kind"], headline["gross_joules"]["value"]) == ("reported", 600)
+    assert point["metrics"]["energy_per_output_token_joules"]["value"] == pytest.approx(0.1)
+    assert point["metrics"]["mean_power_watts"]["value"] == pytest.approx(10.0)
+    table = called("show", "latest", "--db", str(tmp_path / "db")).stdout
+    (line,) = [line for line in table.splitlines() if line.startswith("J / output token")]
+    assert "0.1 0.0953 … 0.105 assumed" in line
+
+
 @pytest.mark.parametrize("joules", [0, -3])
 def test_an_energy_of_nothing_is_no_energy(tmp_path: Path, joules: float) -> None:
     """A failed read stored as zero is refused, unknown in the result, and told by the audit."""
@@ -370,6 +391,59 @@ def test_an_energy_of_nothing_is_no_energy(tmp_path: Path, joules: float) -> Non
     assert point["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(100 / 60)
     told = called("audit", "--runs", "latest", "--db", str(tmp_path / "db")).stdout
     assert "read_stored_as_zero: energy_joules (energy)" in " ".join(told.split())
+
+
+@pytest.mark.parametrize(
+    ("joules", "reason"),
+    [(0, "read_stored_as_zero"), (math.inf, "not_a_number"), (None, "no_meter")],
+)
+@pytest.mark.parametrize("sums", [False, True])
+def test_figures_without_joules_have_a_kind(
+    tmp_path: Path, joules: float | None, reason: str, sums: bool
+) -> None:
+    """A stated ratio beside a refused energy is shown as reported; the energy says its reason."""
+    power = {"metric": "mean_power_watts", "field": "w", "unit": "W"}
+    row = {"j": 1, "w": 100, "energy": joules, "tokens": 60, "minutes": 1, "gpus": 1}
+    figures = [RATIO, power, FIGURES[1], *(FIGURES[2:] if sums else [])]
+    gone: dict[str, Any] = {"model": None, "operating_point": None}
+    mapping = write_map(tmp_path / "map.yaml", figures=figures, **gone)
+    imported(tmp_path / "db", write_json(tmp_path / "r.json", row), "--map", mapping)
+    (point,) = shown(tmp_path / "db")
+    headline = point["energy"]["headline"]
+    assert (headline["kind"], headline["boundary"]) == ("reported", "node")
+    assert headline["gross_joules"] == {"value": None, "reason": reason}
+    assert point["verdict"]["energy"] == "invalid"
+    for metric, value in (("energy_per_output_token_joules", 1), ("mean_power_watts", 100)):
+        found = point["metrics"][metric]
+        assert (found["value"], found["reason"]) == (value, "reported_without_interval")
+    assert "reported, node" in called("show", "latest", "--db", str(tmp_path / "db")).stdout
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "inf", "-inf", "1e999"])
+def test_what_is_no_number_costs_one_field(tmp_path: Path, cell: str) -> None:
+    """It is refused with its reason; the rest of the row and the other rows are taken."""
+    rows = f"name,gpus,energy,tokens,minutes\na,1,{cell},60,1\nb,1,1,60,1\n"
+    path = write_csv(tmp_path / "m.csv", rows)
+    mapping = write_map(tmp_path / "map.yaml", figures=FIGURES[1:], operating_point=None)
+    (one,) = imported(tmp_path / "db", path, "--map", mapping)["imports"]
+    (note,) = [note for note in one["runs"][0]["notes"] if note["fate"] == "refused"]
+    assert note["field"] == "energy"
+    assert note["why"].startswith("not a number: energy_joules is ")
+    first, second = shown(tmp_path / "db")
+    gross = first["energy"]["headline"]["gross_joules"]
+    assert (gross["value"], gross["reason"]) == (None, "not_a_number")
+    assert first["metrics"]["output_tokens_per_s"]["value"] == pytest.approx(1.0)
+    assert second["metrics"]["energy_per_output_token_joules"]["value"] == pytest.approx(60.0)
+
+
+def test_infinity_in_json_costs_one_field(tmp_path: Path) -> None:
+    """Python's ``json`` writes it without quotes."""
+    path = write_json(tmp_path / "r.json", {"gpus": 1, "energy": math.inf, "tokens": 6})
+    gone: dict[str, Any] = {"model": None, "operating_point": None}
+    mapping = write_map(tmp_path / "map.yaml", figures=FIGURES[1:3], **gone)
+    (one,) = read_all(path, mapping)
+    assert stated(one.reported, "output_tokens_count") == 6
+    assert "not a number: energy_joules is inf" in [note.why for note in one.notes]
 
 
 def test_options_on_a_stored_load_are_said_to_be_ignored(tmp_path: Path) -> None:

@@ -61,6 +61,16 @@ def test_a_log_that_does_not_cover_the_window_is_refused(
     assert not (tmp_path / "db").exists()
 
 
+@pytest.mark.parametrize("column", ["timestamp_s", "time_s"])
+def test_the_columns_of_time_are_named_at_once(tmp_path: Path, column: str) -> None:
+    """No message leads to a column that the next one refuses."""
+    power = log(tmp_path, START_S - 30, START_S + 40)
+    power.write_text(power.read_text().replace("time_unix_s", column))
+    message = str(joined(tmp_path, aligned_file(tmp_path), power).exception)
+    for word in ("time_unix_s", "timestamp", "ISO 8601", "clock of its own"):
+        assert word in message
+
+
 def test_a_run_without_times_takes_no_power(tmp_path: Path) -> None:
     """VLLM's totals do not tell when they were measured; wrap is the way."""
     path = write_json(tmp_path / "run" / "vllm.json", vllm_result())

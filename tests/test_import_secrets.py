@@ -123,6 +123,12 @@ def test_text_that_is_no_json(tmp_path: Path) -> None:
         ("http://h/p?abc", "http://h/p?left-out"),
         ("ws://h/#access_token=abc", "ws://h/#access_token=left-out"),
         ("/v1/x?a=b;c=d", "/v1/x?a=left-out;c=left-out"),
+        ("refused: token=plainSECRETtok of a", "refused: token=left-out of a"),
+        ("got eyJhbGciOiJI.eyJzdWIiOiIx.s1-_g here", "got left-out here"),
+        ("no such key AKIAABCDEFGH01234567.", "no such key left-out."),
+        ("secret_access_key = abc/def", "secret_access_key = left-out"),
+        ("at //user:pw@host:1/p?a=b", "at //host:1/p?a=left-out"),
+        ("at //user:pw@host?abc", "at //host?left-out"),
     ],
 )
 def test_what_opens_a_door_goes(text: str, found: str) -> None:
@@ -139,6 +145,8 @@ def test_what_opens_a_door_goes(text: str, found: str) -> None:
         "What is 1+1? Is a=b?",
         "user@example.org wrote: task-based work, risk-averse people",
         "mean power 3 W, 100 tokens/s",
+        "token = 5, max_token=100000, a // b, tokens=1234567",
+        "eyJ is how a web token begins, AKIA another key",
     ],
 )
 def test_other_text_stays(text: str) -> None:
@@ -146,7 +154,20 @@ def test_other_text_stays(text: str) -> None:
     assert without_credentials(text) == text
 
 
-@pytest.mark.parametrize("part", ["://", "?a=", "api key ", "password" + " " * 9, "sk-", "\\'"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "://",
+        "?a=",
+        "api key ",
+        "password" + " " * 9,
+        "sk-",
+        "\\'",
+        "//",
+        "-eyJaaaaaa",
+        ".eyJaaaaaa",
+    ],
+)
 def test_no_text_takes_long(part: str) -> None:
     """Half a megabyte of the worst is cleared in less than the time of a timeout."""
     begin_s = time.monotonic()

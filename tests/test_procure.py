@@ -363,6 +363,10 @@ def test_a_table_of_measured_points(tmp_path: Path) -> None:
     bare = called("procure", written(tmp_path, option(points=None, measured=table)))
     assert bare.returncode == 2
     assert "runs.csv: line 6: has neither output_tokens_per_s nor mean_power" in bare.stderr
+    device = option(points=None, measured=table | {"csv": "/dev/zero"})
+    wrong = called("procure", written(tmp_path, device))
+    assert wrong.returncode == 2
+    assert "/dev/zero: not a regular file" in wrong.stderr
 
 
 def test_a_fleet_serves_each_tier_with_its_own_machine(tmp_path: Path) -> None:

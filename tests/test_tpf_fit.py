@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,16 @@ def test_wrong_use_is_named(tmp_path: Path, arguments: tuple[str, ...], message:
     done = called("tpf", "fit", *(str(path) if word == "T" else word for word in arguments))
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    """A pipe would be waited for and a device read for ever."""
+    path = tmp_path / "x.csv"
+    os.mkfifo(path)
+    for place in (str(path), "/dev/zero"):
+        done = called("tpf", "fit", "--csv", place)
+        assert done.returncode == 2
+        assert f"{place}: not a regular file" in done.stderr
 
 
 def test_unlike_boundaries_are_never_fitted_together(tmp_path: Path) -> None:

@@ -53,6 +53,20 @@ def test_a_load_longer_than_the_program_is_not_its_own(tmp_path: Path) -> None:
     assert "nothing_measured" in codes(show(tmp_path))
 
 
+@pytest.mark.parametrize("file", [True, False])
+def test_times_that_were_refused_are_not_said_to_be_untold(tmp_path: Path, file: bool) -> None:
+    """The file tells times of another year: the finding says that it was refused."""
+    window = {"benchmark_start_time_unix": 1.7e9, "benchmark_end_time_unix": 1.7e9 + 1}
+    source = write_json(tmp_path / "source" / "raw.json", vllm_result(duration=1.0) | window)
+    script = f"cp {source} {tmp_path / 'out.json'}" if file else "true"
+    done = wrap(tmp_path, "--idle-s", "0", "--json", "--", "sh", "-c", script)
+    assert ("its times lie outside of the life of the program" in done.stderr) is file
+    (point,) = json.loads(done.stdout)["points"]
+    (message,) = [f["message"] for f in point["findings"] if f["code"] == "enveloped"]
+    assert ("were refused" in message) is file
+    assert ("tells when" in message) is not file
+
+
 def test_output_and_exit_code_pass_through(tmp_path: Path) -> None:
     """Standard output is the program's own; the table comes after, on standard error."""
     done = wrap_apart(tmp_path, "--idle-s", "0", "--", "sh", "-c", "echo out; echo err >&2; exit 7")

@@ -27,9 +27,12 @@ def enveloped(point: PointFacts) -> Iterator[Finding]:
     """``enveloped``: the energy is that of a program's whole life, not of its measured phase."""
     for run in point.runs:
         if run.raw.record.backend.get("alignment") == "enveloped" and run.raw.traces:
+            why = "No result file that was taken tells when the tool measured"
+            if run.raw.event_time_s("results_refused") is not None:
+                why = "Result files were refused (wrap said why when it ended)"
             message = (
-                "No file of the wrapped program tells when it measured, so energy and power are of "
-                "its whole life, start-up and warm-up included; rates are over the tool's own time."
+                f"{why}, so energy and power are of the program's whole life, start-up and warm-up "
+                f"included; rates are over the tool's own time."
             )
             yield finding("enveloped", "warning", "energy", message)
             return

@@ -269,8 +269,9 @@ def _single(point: PointFacts) -> Iterator[Finding]:
 def _energy_unknown(point: PointFacts) -> Iterator[Finding]:
     """``no_meter``, ``no_samples``, ``not_bracketed``, ``gap``, and others: no energy.
 
-    The others are ``counter_reset``, ``no_window``, ``empty_window``, ``read_stored_as_zero`` of a
-    file, and ``mixed_domains`` when the repeats of a point did not measure the same.
+    The others are ``counter_reset``, ``no_window``, ``empty_window``, ``read_stored_as_zero`` and
+    ``not_a_number`` of a file, and ``mixed_domains`` when the repeats of a point did not
+    measure the same.
     """
     seen = set()
     for run in point.runs:

@@ -37,7 +37,7 @@ def read_power(path: Path, form: LogFormat) -> list[LoggedChannel]:
         if channel.time_base == "file":
             raise UsageError(
                 f"{path}: its times are seconds of a clock of its own; write Unix seconds in a "
-                f"column time_unix_s"
+                f"column time_unix_s, or ISO 8601 in time or timestamp"
             )
     return channels
 

@@ -25,7 +25,7 @@ from wattbench.cli.tables import print_points, require_valid
 from wattbench.cli.wrap_results import candidates, loads_written
 from wattbench.core.errors import Interrupted, UsageError, WattbenchError
 from wattbench.core.protocols import Meter
-from wattbench.core.run import EngineInfo, Mode, RawRun, RunRecord
+from wattbench.core.run import EngineInfo, Event, Mode, RawRun, RunRecord
 from wattbench.hardware import MachineProfile, is_this_machine, load_profile
 from wattbench.interchange.results import Document, Envelope, ImportedRun, window_events
 from wattbench.plugins import PluginContext
@@ -200,6 +200,8 @@ def _join(
         none = "no result file could be taken" if passed else "no result file was written"
         click.echo(f"wattbench: {none}; --results says where it lies", err=True)
         events = window_events(wrapped.start_s, wrapped.end_s)
+        if passed:
+            events += (Event(kind="results_refused", time_s=wrapped.end_s),)
         load = ImportedLoad(requests=(), events=events, reported=(), documents=())
         join_imported(engine, wrapped.record, load)
         return []

@@ -180,6 +180,8 @@ class ReportedFigure:
 
 READ_AS_ZERO = "a failed read stored as zero"
 """Why a stated energy or power of zero or less was refused when its file was read."""
+NOT_A_NUMBER = "not a number"
+"""Why a figure was refused that stands as ``nan`` or ``inf``."""
 
 
 def stated(

@@ -33,8 +33,8 @@ def read_csv(path: Path, options: LogOptions, *, growing: bool = False) -> list[
     """
     names, rows = read_rows(path, growing=growing)
     chosen = _column(path, names, options.column)
-    time_column = next((t for t in (FILE_TIME, UNIX_TIME, *ISO_TIMES) if t in names), FILE_TIME)
-    time_place, place = _place(path, names, time_column), names.index(chosen)
+    time_column = _time_column(path, names)
+    time_place, place = names.index(time_column), names.index(chosen)
     clock = LocalClock(options.utc_offset_s)
     time_s, value = np.empty(len(rows)), np.empty(len(rows))
     for index, (line, row) in enumerate(rows):
@@ -72,6 +72,18 @@ def _place(path: Path, names: Sequence[str], name: str) -> int:
             f"has: {known})"
         )
     return names.index(name)
+
+
+def _time_column(path: Path, names: Sequence[str]) -> str:
+    found = next((name for name in (FILE_TIME, UNIX_TIME, *ISO_TIMES) if name in names), None)
+    if found is None:
+        iso = " or ".join(map(repr, ISO_TIMES))
+        raise UsageError(
+            f"{path}, line 1: there is no column of time; name it {UNIX_TIME!r} (Unix seconds), "
+            f"{iso} (ISO 8601), or {FILE_TIME!r} (seconds of a clock of its own, which --power-log "
+            f"cannot place) (the header has: {', '.join(names) or 'nothing'})"
+        )
+    return found
 
 
 def _column(path: Path, names: Sequence[str], wanted: str | None) -> str:

@@ -86,8 +86,9 @@ class PointFacts:
 def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
     """Pool the repeats of one operating point."""
     with_window = [run for run in runs if run.totals is not None]
-    headlines = [run.headline for run in with_window]
-    energy = pooled_energy(headlines)
+    # What a file states of energy has its kind also where the file tells no sums.
+    charged = with_window or [run for run in runs if run.raw.reported]
+    energy = pooled_energy([run.headline for run in charged])
     steady = [run.totals for run in with_window if run.totals is not None]
     parts = with_window[0].parts if len(with_window) == 1 else None
     metrics = {spec.name: _ratio(spec, steady, parts, energy) for spec in RATIOS}
@@ -118,8 +119,8 @@ def point_facts(runs: Sequence[RunFacts]) -> PointFacts:
         latencies=latencies,
         latency_counts={name: len(found) for name, found in values.items()},
         whole_run={spec.name: _ratio(spec, whole, None, None) for spec in RATIOS},
-        headline=headline(with_window, energy),
-        domains=tuple(pooled_domains(with_window)),
+        headline=headline(charged, energy),
+        domains=tuple(pooled_domains(charged)),
         neighbours=idle_neighbours(with_window),
         host=host_total(with_window),
         roles=role_energies(with_window),

@@ -8,25 +8,35 @@ taken: a ratio is of metered joules, or it is withheld.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from wattbench.core.energy import BOUNDARIES, Boundary, EnergyDomain, EnergyMeasurement, Unmeasured
 from wattbench.core.result import Estimate
-from wattbench.core.run import READ_AS_ZERO, RawRun, stated
+from wattbench.core.run import NOT_A_NUMBER, READ_AS_ZERO, RawRun, ReportedFigure, stated
 from wattbench.metrics.domain_energy import DomainEnergy
 from wattbench.metrics.window import Totals
 
 ASSUMED_GAIN_FRACTION = 0.05
 """Half-width assumed for a reported energy: what NVIDIA states for the power of its boards."""
 REASON = "reported_without_interval"
+_NO_NUMBER = re.compile(rf"{NOT_A_NUMBER}: \w+_(joules|watts)\b")
 _NOT_COUNTED = ("nothing_in_window", "no_window", "token_count_missing")
 
 
-def reported_domain(raw: RawRun) -> DomainEnergy | None:
-    """The energy that the tool reports, as a domain of its own; None if it reports none."""
+def reported_domain(raw: RawRun, window_s: float | None) -> DomainEnergy | None:
+    """The energy that the tool reports, as a domain of its own; None if it reports none.
+
+    Where it states a ratio or a power alone, or its joules were refused, the domain says what kind
+    these figures are of, and the energy is unknown.
+
+    Args:
+        raw: The run.
+        window_s: Length of the tool's window, where its files tell when it was [s].
+    """
     energy_joules, boundary = _energy_joules(raw), _boundary(raw)
-    if energy_joules is None or boundary is None:
+    if boundary is None or not any(map(_is_of_energy, raw.reported)):
         return None
     method = str(raw.record.backend.get("energy_method") or "")
     method = f"{method or 'reported by the tool'}; ± {ASSUMED_GAIN_FRACTION:.0%} assumed"
@@ -41,10 +51,13 @@ def reported_domain(raw: RawRun) -> DomainEnergy | None:
         gain_half_width_fraction=ASSUMED_GAIN_FRACTION,
     )
     duration_s = stated(raw.reported, "energy_duration_s") or stated(raw.reported, "duration_s")
+    duration_s = duration_s or window_s
     gross: EnergyMeasurement | Unmeasured = Unmeasured(
         reason="no_window", message="the file does not tell how long it measured"
     )
-    if duration_s:
+    if energy_joules is None:
+        gross = why_unmeasured(raw)
+    elif duration_s:
         gross = EnergyMeasurement(
             energy_joules=energy_joules,
             duration_s=duration_s,
@@ -64,12 +77,15 @@ def reported_domain(raw: RawRun) -> DomainEnergy | None:
 def why_unmeasured(raw: RawRun) -> Unmeasured:
     """Why there is no energy at all: neither of a meter nor of a file."""
     zeros = [r.field for r in raw.reported if r.metric == "energy_joules" and r.value <= 0]
-    for event in raw.events:
-        if event.kind == "refused" and str(event.detail["why"]).startswith(READ_AS_ZERO):
-            zeros.append(str(event.detail["field"]))
+    refused = [event.detail for event in raw.events if event.kind == "refused"]
+    zeros += [str(r["field"]) for r in refused if str(r["why"]).startswith(READ_AS_ZERO)]
     if zeros and not raw.traces:
         told = f"the file states an energy or power of zero or less ({', '.join(zeros)})"
         return Unmeasured(reason="read_stored_as_zero", message=f"{told}: {READ_AS_ZERO}")
+    wrong = [str(r["field"]) for r in refused if _NO_NUMBER.match(str(r["why"]))]
+    if wrong and not raw.traces:
+        told = f"the energy or power that the file states ({', '.join(wrong)}) is {NOT_A_NUMBER}"
+        return Unmeasured(reason="not_a_number", message=told)
     return Unmeasured(reason="no_meter", message="no meter measured the devices that work")
 
 
@@ -141,7 +157,7 @@ def or_reported(
         found = replace(found, reason="count_not_told")
         if of_energy and raw.traces and value:
             found = replace(found, reason="stated_beside_a_meter")
-    if of_energy and (raw.traces or (value or 0.0) <= 0):
+    if of_energy and (raw.traces or _boundary(raw) is None or (value or 0.0) <= 0):
         return found
     # A rate, a latency or a joule of zero is a failed read, not a figure.
     return found if not value else Estimate(value=value, n=found.n, reason=REASON)
@@ -151,6 +167,12 @@ def _energy_joules(raw: RawRun) -> float | None:
     """The energy that the tool states; none of zero or less, which an older import took."""
     energy_joules = stated(raw.reported, "energy_joules")
     return energy_joules if energy_joules and energy_joules > 0 else None
+
+
+def _is_of_energy(figure: ReportedFigure) -> bool:
+    """Whether a figure is joules or watts of the whole run, and was read."""
+    total = figure.statistic == "total" and figure.value > 0
+    return total and figure.metric.endswith(("_joules", "_watts"))
 
 
 def _boundary(raw: RawRun) -> Boundary | None:

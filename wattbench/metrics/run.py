@@ -85,7 +85,7 @@ def run_facts(raw: RawRun) -> RunFacts:
     window, whole_window = _steady_window(raw), _whole_window(raw)
     window = window or whole_window
     domains = with_derived(raw, [domain_energy(raw, trace, window) for trace in raw.traces])
-    reported = reported_domain(raw)
+    reported = reported_domain(raw, _told_window_s(raw, window))
     if reported is not None and not domains:
         domains = (reported,)
     charged = charged_domains(raw, domains)
@@ -119,6 +119,12 @@ def _steady_window(raw: RawRun) -> Window | None:
         end_s=end_s,
         start_unix_s=raw.record.started_unix_s + start_s,
     )
+
+
+def _told_window_s(raw: RawRun, window: Window | None) -> float | None:
+    """Length of the window of another tool whose files tell when it was [s]."""
+    aligned = raw.record.backend.get("alignment") == "aligned"
+    return window.duration_s if window is not None and aligned else None
 
 
 def _whole_window(raw: RawRun) -> Window | None:
@@ -211,9 +217,8 @@ def _charged_energy(
 def _totals(
     raw: RawRun, log: RequestLog, window: Window | None, charged: list[DomainEnergy]
 ) -> Totals | None:
-    aligned = window is not None and raw.record.backend.get("alignment") == "aligned"
-    window_s = window.duration_s if window is not None and aligned else None
     metered = _headline(raw, charged)
+    window_s = _told_window_s(raw, window)
     stated = None if raw.requests else reported_totals(raw, metered, window_s)
     if window is None or stated is not None:
         return stated

@@ -15,6 +15,7 @@ import numpy as np
 
 from wattbench.core.energy import FloatArray
 from wattbench.core.errors import DocumentError, UsageError, did_you_mean
+from wattbench.core.files import why_irregular
 from wattbench.tpf.arrays import Array
 
 NUMBERS = ("machine_count", "active_params_billions", "total_params_billions", "context_tokens")
@@ -142,6 +143,9 @@ def read_table(path: Path, by: Sequence[str]) -> Table:
     Raises:
         DocumentError: If the file cannot be read, or a value is wrong: file, line, column, value.
     """
+    why = why_irregular(path)
+    if why is not None:
+        raise DocumentError(f"{path}: {why}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wattbench.core.errors import did_you_mean
-from wattbench.core.run import Json
+from wattbench.core.run import NOT_A_NUMBER, Json
 from wattbench.documents import load_document
 from wattbench.interchange.results.document import (
     BadDocument,
@@ -20,7 +20,7 @@ from wattbench.interchange.results.fields import Fields
 from wattbench.interchange.results.glance import Glance, glance_at
 from wattbench.interchange.results.mapping import FromField, ResultMap
 from wattbench.interchange.results.measurement import Measurement
-from wattbench.interchange.results.table import rows_of
+from wattbench.interchange.results.table import UNKNOWN, rows_of
 
 Row = tuple[str, Mapping[str, Any]]
 
@@ -71,7 +71,7 @@ def _rows(glance: Glance, mapping: ResultMap, map_path: Path) -> Iterator[Row]:
         numeric = {figure.field for figure in mapping.figures}
         numeric |= {mapping.window.start, mapping.window.end} if mapping.window else set()
         numeric |= {mapping.devices.field} if isinstance(mapping.devices, FromField) else set()
-        yield from rows_of(glance, numeric, mapping.delimiter)
+        yield from rows_of(glance, numeric, mapping.delimiter, unknown=UNKNOWN - {"nan"})
         return
     for place, value in glance.objects():
         found = value if mapping.rows is None else _look_up(value, mapping.rows)
@@ -152,9 +152,19 @@ def _measurement(place: str, row: Mapping[str, Any], mapping: ResultMap) -> Meas
     )
 
 
+def _number(fields: Fields, name: str, key: str) -> float | None:
+    """A number; None if absent, or ``nan`` or ``inf``, which costs this field and no other."""
+    value = fields.raw(name)
+    # A bare Infinity of JSON has become a text.
+    if value in ("inf", "-inf") or (isinstance(value, float) and not math.isfinite(value)):
+        fields.note("refused", name, f"{NOT_A_NUMBER}: {key} is {value}")
+        return None
+    return fields.number(name)
+
+
 def _take_figures(fields: Fields, mapping: ResultMap, devices: int | None) -> None:
     for figure in mapping.figures:
-        if fields.number(figure.field) is None:
+        if _number(fields, figure.field, figure.metric) is None:
             continue
         scale_ratio, why = figure.scale_ratio, f"{figure.unit} to the unit of {figure.metric}"
         if figure.per_device:
@@ -172,6 +182,8 @@ def _take_figures(fields: Fields, mapping: ResultMap, devices: int | None) -> No
 def _devices(fields: Fields, mapping: ResultMap) -> int | None:
     if not isinstance(mapping.devices, FromField):
         return mapping.devices
+    if _number(fields, mapping.devices.field, "devices") is None:
+        return None
     count = fields.count(mapping.devices.field)
     if count == 0:
         raise fields.bad(mapping.devices.field, count, "no number of devices that worked")
@@ -181,7 +193,8 @@ def _devices(fields: Fields, mapping: ResultMap) -> int | None:
 def _window_s(fields: Fields, mapping: ResultMap) -> tuple[float, float] | None:
     if mapping.window is None:
         return None
-    start, end = fields.number(mapping.window.start), fields.number(mapping.window.end)
+    start = _number(fields, mapping.window.start, "window.start")
+    end = _number(fields, mapping.window.end, "window.end")
     if start is None or end is None:
         return None
     if end <= start:

@@ -27,7 +27,11 @@ def header_of(glance: Glance, delimiter: str = ",") -> list[str]:
 
 
 def rows_of(
-    glance: Glance, numeric: Collection[str] = (), delimiter: str = ","
+    glance: Glance,
+    numeric: Collection[str] = (),
+    delimiter: str = ",",
+    *,
+    unknown: Collection[str] = UNKNOWN,
 ) -> Iterator[tuple[str, dict[str, Json]]]:
     """Place and cells of each row; cells without a value are None.
 
@@ -35,6 +39,7 @@ def rows_of(
         glance: A text.
         numeric: Columns that hold numbers.
         delimiter: What stands between cells.
+        unknown: What a cell of numbers holds that has none.
 
     Raises:
         BadDocument: If a row has more or fewer cells than the header, or a number is none.
@@ -53,14 +58,16 @@ def rows_of(
             if len(cells) != len(names):
                 raise BadDocument(f"{place}: {len(cells)} cells under {len(names)} columns")
             pairs = zip(names, cells, strict=True)
-            yield place, {name: _cell(place, name, cell, numeric) for name, cell in pairs}
+            yield place, {name: _cell(place, name, cell, numeric, unknown) for name, cell in pairs}
     except csv.Error as error:
         raise BadDocument(f"{path}, line {rows.line_num}: not valid CSV ({error})") from error
 
 
-def _cell(place: str, name: str, cell: str, numeric: Collection[str]) -> Json:
+def _cell(
+    place: str, name: str, cell: str, numeric: Collection[str], unknown: Collection[str]
+) -> Json:
     text = cell.strip()
-    if text.lower() in UNKNOWN:
+    if text.lower() in (unknown if name in numeric else UNKNOWN):
         return None
     if name not in numeric:
         return text
