@@ -192,6 +192,19 @@ def test_a_point_may_leave_out_what_is_unknown() -> None:
     assert found.low < whole.energy_per_output_token_joules.value < found.high
 
 
+def test_a_sweep_known_by_its_group_keeps_its_machine_and_model() -> None:
+    """Descriptors that do not name the sweep follow from it: nothing of it is unseen."""
+    lines = [row | {"group": f"{row['machine']}/{row['model']}"} for row in sweeps.rows()]
+    grouped = fit(table_of(lines, ("group",)))
+    bare = table_of([{"group": "new/m70", "concurrency": 50.0}], ("group",))
+    (found,) = grouped.predict(bare)
+    whole = FITTED.predict(point(machine="new", model="m70", concurrency=50.0))[0]
+    assert found.unseen == ()
+    joules = found.energy_per_output_token_joules
+    assert joules.value == pytest.approx(whole.energy_per_output_token_joules.value, rel=0.02)
+    assert joules.high / joules.low < 1.25
+
+
 def test_what_nothing_is_known_of_is_never_narrow() -> None:
     """One more machine or task: from three machines and one task no spread can be known."""
     known = FITTED.predict(point(machine="new", model="m70", concurrency=32.0))[0]

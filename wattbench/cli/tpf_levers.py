@@ -46,4 +46,5 @@ def command(as_json: bool) -> None:
 
 
 def _cell(band: Band) -> str:
-    return f"{band.value:g} ({band.low:g} to {band.high:g})"
+    guess = ", assumed" if band.kind == "assumed" else ""
+    return f"{band.value:.3g} ({band.low:.3g} to {band.high:.3g}{guess})"

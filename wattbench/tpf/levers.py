@@ -38,7 +38,13 @@ class Lever:
 
 
 def _band(value: float, low: float, high: float) -> Band:
+    """A published ratio; the ends that its source does not give are this project's."""
     return Band(value=value, low=low, high=high, kind="modelled")
+
+
+def _guess(value: float, low: float, high: float) -> Band:
+    """A ratio that nobody published."""
+    return Band(value=value, low=low, high=high, kind="assumed")
 
 
 _SAME = _band(1.0, 1.0, 1.0)
@@ -58,7 +64,7 @@ LEVERS = (
         name="speculative",
         about="speculative decoding, one request at a time",
         energy_ratio=_band(0.41, 0.35, 0.8),
-        flops_ratio=_band(1.3, 1.0, 2.0),
+        flops_ratio=_guess(1.3, 1.0, 2.0),
         quality_change_fraction=-0.01,
         source="ModeSwitch-LLM, arXiv 2605.23057: 3.628 to 1.496 J/output token on GSM8K, accuracy "
         ".83 to .82; its gain falls as the batch grows",
@@ -76,7 +82,7 @@ LEVERS = (
         name="prefix-cache",
         about="4-bit weights and one cached prefix, where prompts share it",
         energy_ratio=_band(0.32, 0.3, 0.5),
-        flops_ratio=_band(0.8, 0.5, 1.0),
+        flops_ratio=_guess(0.8, 0.5, 1.0),
         quality_change_fraction=None,
         source="ModeSwitch-LLM, arXiv 2605.23057: 4.201 to 1.359 J/output token, shared prefix",
     ),
@@ -92,8 +98,8 @@ LEVERS = (
     Lever(
         name="sparse-attention",
         about="every token attends to half of its context",
-        energy_ratio=_band(0.8, _HALF_WINDOW, 1.0),
-        flops_ratio=_band(0.9, 0.6, 1.0),
+        energy_ratio=_guess(0.8, _HALF_WINDOW, 1.0),
+        flops_ratio=_guess(0.9, 0.6, 1.0),
         quality_change_fraction=None,
         source="bounded by The 1/W Law, arXiv 2603.17280: at best as if the window were halved; no "
         "joules of it are published",
@@ -121,7 +127,7 @@ LEVERS = (
         about="two years of a serving engine, at batch 64",
         energy_ratio=_band(0.59, 0.5, 0.85),
         flops_ratio=_SAME,
-        quality_change_fraction=0.0,
+        quality_change_fraction=None,
         source="ML.ENERGY: vLLM 0.5.4 to 0.11.1, .20 to .12 J/output token at batch 64",
     ),
 )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -101,22 +102,37 @@ class Table:
     def completed_from(self, other: Table) -> Table:
         """The same rows, with every column that another table has.
 
-        A number that a row leaves out is the one that all rows of its sweep, else of its model or
-        its machine (`FOLLOWS`), have in that table; else it is unknown.
+        What a row leaves out is what all rows of its sweep have in that table; a number else what
+        all rows of its model or its machine (`FOLLOWS`) have; else it is unknown.
         """
-        words = {name: self.words.get(name, ("",) * len(self)) for name in other.words}
-        unknown = np.full(len(self), math.nan)
-        numbers = {name: self.numbers.get(name, unknown).copy() for name in other.numbers}
-        whole = replace(self, by=other.by, words=words, numbers=numbers)
-        for name, column in other.numbers.items():
+        named = {name: self.words.get(name, ("",) * len(self)) for name in other.words}
+        keyed = replace(self, by=other.by, words=named, numbers=dict(self.numbers))
+        words = {
+            name: tuple(
+                text or (known.pop() if len(known) == 1 else "")
+                for text, known in zip(texts, keyed._known(other, name, other.by), strict=True)
+            )
+            for name, texts in named.items()
+        }
+        whole = replace(keyed, words=words)
+        numbers = {}
+        for name in other.numbers:
+            values = self.numbers.get(name, np.full(len(self), math.nan)).copy()
             follows = [(FOLLOWS[name],)] if FOLLOWS.get(name) in words else []
             for columns in (other.by, *follows):
-                same = other.rows_by(columns)
-                for row, key in enumerate(whole.keys(columns)):
-                    known = set(column[same[key]]) if key in same else set()
-                    if np.isnan(numbers[name][row]) and len(known) == 1:
-                        numbers[name][row] = known.pop()
-        return whole
+                for row, known in enumerate(whole._known(other, name, columns)):
+                    if np.isnan(values[row]) and len(known) == 1:
+                        values[row] = float(known.pop())
+            numbers[name] = values
+        return replace(whole, numbers=numbers)
+
+    def _known(self, other: Table, name: str, columns: Sequence[str]) -> list[set[Any]]:
+        """For each row, what the rows of another table that share some columns have in one."""
+        same = other.rows_by(columns)
+        column: Any = other.words[name] if name in other.words else other.numbers[name]
+        missing = [each for each in columns if each not in {*self.words, *self.numbers}]
+        keys = [()] * len(self) if missing else self.keys(columns)
+        return [{column[each] for each in same.get(key, ())} for key in keys]
 
     def _text(self, column: str) -> tuple[str, ...]:
         if column in self.words:
