@@ -1,0 +1,225 @@
+"""Machines, pools and sites: what a trace is routed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wattbench.core.errors import UsageError
+from wattbench.routing.step import StepModel
+
+KvRule = Literal["prompt", "whole"]
+MAX_TOKENS = 2**30
+"""No context is longer, no batch holds more; the engine counts in 32 and 64 bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One kind of machine serving one model: a replica, as many devices as that takes.
+
+    Attributes:
+        name: What tables call it.
+        model: The model it serves.
+        step: Time and energy of its steps.
+        max_batch: Most requests at once, those with a prompt under way included.
+        max_step_tokens: Most tokens computed in a step, above ``max_batch`` [tokens].
+        kv_capacity_tokens: Context held at once, over all requests [tokens].
+        kv_request_tokens: Charged for each request on top, half a block of paged memory [tokens].
+        kv_rule: ``prompt``: memory grows with the answer and runs out by preemption; ``whole``:
+            prompt and answer are reserved on admission.
+        idle_watts: Drawn with nothing to do [W].
+        sleep_watts: Drawn asleep [W].
+        sleep_after_s: Idle time before it sleeps [s]; infinite: never.
+        wake_s: From the request that wakes it to its first step [s].
+        wake_joules: Energy of that time [J].
+        cap_watts: Power cap of its own [W]; infinite: none.
+        device_count: Devices of the replica.
+    """
+
+    name: str
+    model: str = ""
+    step: StepModel
+    max_batch: int
+    max_step_tokens: int
+    kv_capacity_tokens: int
+    kv_request_tokens: int = 0
+    kv_rule: KvRule = "prompt"
+    idle_watts: float
+    sleep_watts: float = 0.0
+    sleep_after_s: float = math.inf
+    wake_s: float = 0.0
+    wake_joules: float = 0.0
+    cap_watts: float = math.inf
+    device_count: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what no machine is, with the attribute and its value."""
+        for name in ("max_batch", "max_step_tokens", "kv_capacity_tokens", "device_count"):
+            if not 1 <= getattr(self, name) <= MAX_TOKENS:
+                raise UsageError(
+                    f"{self.name}: {name} is {getattr(self, name)}; it must be from 1 to 2^30"
+                )
+        if self.max_step_tokens <= self.max_batch:
+            raise UsageError(
+                f"{self.name}: max_step_tokens {self.max_step_tokens} must be above max_batch "
+                f"{self.max_batch}: each decoding request takes one, and a prompt at least one"
+            )
+        for name in ("idle_watts", "sleep_watts", "wake_s", "wake_joules", "kv_request_tokens"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise UsageError(
+                    f"{self.name}: {name} is {getattr(self, name):g}; 0 or more is due"
+                )
+        if not self.sleep_after_s >= 0:
+            raise UsageError(f"{self.name}: sleep_after_s is {self.sleep_after_s:g}, below 0")
+        self.check_cap(self.cap_watts, "cap_watts")
+
+    def check_cap(self, cap_watts: float, what: str) -> None:
+        """Refuse a cap that the machine cannot obey.
+
+        Raises:
+            UsageError: If the cap is not above what the machine draws busy or idle [W].
+        """
+        least_watts = max(self.idle_watts, self.step.busy_watts)
+        if not cap_watts > least_watts:
+            raise UsageError(
+                f"{self.name}: {what} of {cap_watts:g} W is not above the {least_watts:g} W that "
+                f"it draws doing nothing; raise the cap, or let machines sleep or leave them out"
+            )
+
+    def holds(self, context_tokens: int) -> bool:
+        """Whether a request of so many tokens, prompt and answer, can ever be held."""
+        return context_tokens + self.kv_request_tokens <= self.kv_capacity_tokens
+
+    @property
+    def peak_watts(self) -> float:
+        """Mean power of its dearest step: a full prompt step, or a full batch and memory [W]."""
+        batch, context = self.max_batch, self.kv_capacity_tokens
+        chunk = self.max_step_tokens
+        steps = ((batch, context, 0, 0), (0, 0, chunk, chunk * (chunk + 1) // 2))
+        watts = max(self.step.energy_joules(step) / self.step.time_s(step) for step in steps)
+        return min(max(watts, self.idle_watts), self.cap_watts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A value that is constant between instants.
+
+    Attributes:
+        at_s: Instants, the first one 0, rising [s].
+        values: From each instant on; in the unit of what holds the series.
+    """
+
+    at_s: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a series with holes."""
+        if not self.at_s or len(self.at_s) != len(self.values):
+            raise UsageError(
+                f"a series of {len(self.at_s)} instants and {len(self.values)} values; "
+                f"give one value for each instant, at least one"
+            )
+        if self.at_s[0] != 0:
+            raise UsageError(f"a series starts at {self.at_s[0]:g} s; its first instant must be 0")
+        for earlier, later in zip(self.at_s, self.at_s[1:], strict=False):
+            if not earlier < later < math.inf:
+                raise UsageError(f"a series goes from {earlier:g} s to {later:g} s; it must rise")
+        for value in self.values:
+            if not value >= 0:
+                raise UsageError(f"a series holds {value:g}; it must be 0 or more")
+
+    def at(self, time_s: float) -> float:
+        """The value in force at an instant [s]."""
+        return [v for t, v in zip(self.at_s, self.values, strict=True) if t <= time_s][-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where machines stand.
+
+    Attributes:
+        name: What tables call it.
+        pue: Energy at the site's meter over that of its machines.
+        network_s: From the router to its machines [s].
+        cap_watts: Power cap over all its machines together [W]; None: none.
+        price_usd_per_kwh: None: unknown, so is the cost.
+        carbon_gco2e_per_kwh: None: unknown, so are the emissions.
+    """
+
+    name: str
+    pue: float = 1.0
+    network_s: float = 0.0
+    cap_watts: Series | None = None
+    price_usd_per_kwh: Series | None = None
+    carbon_gco2e_per_kwh: Series | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible site."""
+        if not 1.0 <= self.pue < math.inf:
+            raise UsageError(f"site {self.name}: pue is {self.pue:g}; it must be 1 or more")
+        if not 0 <= self.network_s < math.inf:
+            raise UsageError(f"site {self.name}: network_s is {self.network_s:g}; 0 or more is due")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Machines of one kind at one site."""
+
+    machine: Machine
+    count: int
+    site: str
+
+    def __post_init__(self) -> None:
+        """Refuse an empty pool."""
+        if not 1 <= self.count <= 1_000_000:
+            raise UsageError(
+                f"pool of {self.machine.name}: count is {self.count}; give 1 machine or more"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Pools at sites. Machines are numbered through the pools, in their order."""
+
+    pools: tuple[Pool, ...]
+    sites: tuple[Site, ...] = field(default_factory=lambda: (Site(name="site"),))
+
+    def __post_init__(self) -> None:
+        """Refuse a fleet without machines, or a pool at a site that is not there."""
+        if not self.pools:
+            raise UsageError("the fleet has no machines; give it a pool with a count of 1 or more")
+        names = [site.name for site in self.sites]
+        for pool in self.pools:
+            if pool.site not in names:
+                raise UsageError(
+                    f"pool of {pool.machine.name}: unknown site {pool.site!r} (sites: "
+                    f"{', '.join(names)})"
+                )
+        for site in self.sites:
+            self._check_cap(site)
+
+    @property
+    def count(self) -> int:
+        """Machines, over all pools."""
+        return sum(pool.count for pool in self.pools)
+
+    def pools_at(self, site: Site) -> Iterator[Pool]:
+        """The pools that stand at a site."""
+        return (pool for pool in self.pools if pool.site == site.name)
+
+    def share_watts(self, site: Site, machine: Machine, site_cap_watts: float) -> float:
+        """A machine's part of its site's cap, in proportion to its peak power [W]."""
+        peak_watts = sum(pool.count * pool.machine.peak_watts for pool in self.pools_at(site))
+        return site_cap_watts * machine.peak_watts / peak_watts
+
+    def _check_cap(self, site: Site) -> None:
+        if site.cap_watts is None:
+            return
+        lowest_watts = min(site.cap_watts.values)
+        for pool in self.pools_at(site):
+            share_watts = self.share_watts(site, pool.machine, lowest_watts)
+            pool.machine.check_cap(
+                share_watts, f"its share of the {lowest_watts:g} W cap of site {site.name},"
+            )
