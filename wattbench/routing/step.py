@@ -63,12 +63,16 @@ class Lane:
     per_attended_token: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse what would make a step cost less than nothing."""
-        knots(self.tokens)
-        knots(self.batch)
-        for at, _ in (*self.tokens, *self.batch, (1e6, 0.0)):
-            if self.cost(int(at), 0, 0, 0) < 0 or interpolated(self.tokens, at) < 0:
-                raise UsageError(f"a step of {at:g} requests costs less than 0; correct its curve")
+        """Refuse a step that would cost less the more it does: the engine's bounds rest on it."""
+        places = sorted({0.0, 1e9, *(x for x, _ in (*knots(self.tokens), *knots(self.batch)))})
+        prompts = [interpolated(self.tokens, x) for x in places]
+        answers = [f + interpolated(self.batch, x) for f, x in zip(prompts, places, strict=True)]
+        for costs in (prompts, answers):
+            for x, lower, higher in zip(places, [0.0, *costs], costs, strict=False):
+                if higher < lower * (1 - 1e-12):
+                    raise UsageError(
+                        f"a curve falls from {lower:g} to {higher:g} at {x:g}; it must not fall"
+                    )
         for name in ("per_context_token", "per_attended_token"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):

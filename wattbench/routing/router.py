@@ -1,0 +1,197 @@
+"""The loop over arrivals, compiled: who is due, what the policy chooses, where it goes.
+
+Policies that look at nothing (round robin, random) are dealt out first, and every machine then
+runs to its end alone. All others see each machine at its last boundary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from wattbench.routing.calendar import settle, smallest
+from wattbench.routing.choice import choose
+from wattbench.routing.compiled import inlined, kernel
+from wattbench.routing.layout import OWN_SENDS, QUEUE_LIMIT, REFUSED, SIGNALS_S
+from wattbench.routing.machine import advance
+from wattbench.routing.queues import enter_queue
+from wattbench.routing.spending import rest, roll
+
+
+@kernel
+def send(w: Any, r: int, i: int, delay_s: float) -> None:
+    """Send a request to a machine: it reaches it ``delay_s`` after its arrival."""
+    q, m = w.requests[r], w.machines[i]
+    q.machine = i
+    q.reach_s += delay_s
+    kind = w.kinds[m.kind]
+    enter_queue(w, i, m, r)
+    m.outstanding += 1
+    m.load += q.input + q.guess
+    m.full += q.input + q.output
+    # It cannot leave sooner than its own tokens take. Where memory may run out, others can leave
+    # sooner than foreseen: preemption makes steps shorter.
+    first_s = q.reach_s + q.output * kind.floor_s
+    if kind.whole == 0 and m.full + kind.charge * m.outstanding > kind.capacity:
+        first_s = q.reach_s
+    if m.batch + m.filling == 0:
+        first_s = q.reach_s
+    m.bound_s = min(m.bound_s, first_s)
+
+
+@kernel
+def deal(w: Any, policy: int, dials: Any, delays_s: Any) -> None:
+    """Route the whole trace by a policy that sees nothing, then run each machine to its end."""
+    machines = w.machines
+    for r in range(w.requests.shape[0]):
+        i = choose(w, machines, r, policy, dials)
+        send(w, r, i, delays_s[machines[i].site])
+    for i in range(machines.shape[0]):
+        advance(w, i, math.inf)
+
+
+@kernel
+def route(w: Any, seen: Any, policy: int, dials: Any, delays_s: Any, most: int) -> None:
+    """Route up to ``most`` arrivals by a policy that sees the machines.
+
+    ``seen`` is what it sees of them: the machines themselves, or a copy that `refresh` keeps.
+    """
+    for _ in range(most):
+        r = next_arrival(w, seen, dials)
+        if r < 0:
+            return
+        if dials[SIGNALS_S] > 0:
+            refresh(w, seen, dials, w.requests[r].reach_s)
+        catch_up(w, w.requests[r].reach_s)
+        i = choose(w, seen, r, policy, dials)
+        place(w, seen, r, i, dials, delays_s)
+
+
+@kernel
+def look(w: Any, seen: Any, dials: Any) -> int:
+    """The next arrival, for a policy in Python: every machine is carried to its instant."""
+    r = next_arrival(w, seen, dials)
+    if r >= 0:
+        if dials[SIGNALS_S] > 0:
+            refresh(w, seen, dials, w.requests[r].reach_s)
+        for i in range(w.machines.shape[0]):
+            advance(w, i, w.requests[r].reach_s)
+            settle(w.calendar, i, w.machines[i].bound_s)
+    return r
+
+
+@inlined
+def refresh(w: Any, seen: Any, dials: Any, now_s: float) -> None:
+    """Copy the machines as they were at the last multiple of the signals' period."""
+    tick = int(now_s / dials[SIGNALS_S])
+    if tick <= w.counts[3]:
+        return
+    w.counts[3] = tick
+    catch_up(w, tick * dials[SIGNALS_S])
+    for i in range(seen.shape[0]):
+        seen[i] = w.machines[i]
+
+
+@inlined
+def next_arrival(w: Any, seen: Any, dials: Any) -> int:
+    """The request that arrives next, taken off the trace or the turns to come; −1: none is left."""
+    if w.child.shape[0] == 0:
+        r = w.counts[2]
+        if r >= w.requests.shape[0]:
+            return -1
+        w.counts[2] += 1
+        return r
+    return _next_turn(w, seen, dials)
+
+
+@inlined
+def _next_turn(w: Any, seen: Any, dials: Any) -> int:
+    """As `next_arrival`, where answers bring new turns: nobody may run ahead of the next one."""
+    while True:
+        r = w.counts[2]
+        while r < w.requests.shape[0] and w.think_s[r] >= 0:
+            r += 1
+        w.counts[2] = r
+        trace_s = w.requests[r].reach_s if r < w.requests.shape[0] else math.inf
+        turn_s = w.due_s[0] if w.counts[0] > 0 else math.inf
+        at_s = min(trace_s, turn_s)
+        if dials[SIGNALS_S] > 0 and at_s < math.inf:
+            refresh(w, seen, dials, min(at_s, w.calendar[1]))
+        if w.calendar[1] < at_s:
+            due = smallest(w.calendar)
+            advance(w, due, w.calendar[1])
+            settle(w.calendar, due, w.machines[due].bound_s)
+            continue
+        if at_s == math.inf:
+            return -1
+        if trace_s <= turn_s:
+            w.counts[2] += 1
+            return r
+        return _take_turn(w)
+
+
+@inlined
+def _take_turn(w: Any) -> int:
+    """Pop the heap of turns to come."""
+    r = w.due[0]
+    w.requests[r].reach_s = w.due_s[0]
+    size = w.counts[0] - 1
+    w.counts[0] = size
+    at_s, last, place = w.due_s[size], w.due[size], 0
+    while True:
+        below = 2 * place + 1
+        if below >= size:
+            break
+        if below + 1 < size and w.due_s[below + 1] < w.due_s[below]:
+            below += 1
+        if w.due_s[below] >= at_s:
+            break
+        w.due_s[place], w.due[place] = w.due_s[below], w.due[below]
+        place = below
+    w.due_s[place], w.due[place] = at_s, last
+    return r
+
+
+@inlined
+def catch_up(w: Any, now_s: float) -> None:
+    """Carry every machine that is due to ``now_s``."""
+    while w.calendar[1] <= now_s:
+        i = smallest(w.calendar)
+        advance(w, i, now_s)
+        settle(w.calendar, i, w.machines[i].bound_s)
+        settle(w.loads, i, w.machines[i].outstanding)
+
+
+@inlined
+def place(w: Any, seen: Any, r: int, i: int, dials: Any, delays_s: Any) -> None:
+    """Send an arrival where the policy chose, or refuse it where the queue there is full."""
+    m = w.machines[i]
+    if m.outstanding >= dials[QUEUE_LIMIT]:
+        w.requests[r].status = REFUSED
+        w.requests[r].machine = i
+        w.counts[1] -= 1
+        return
+    send(w, r, i, delays_s[m.site])
+    if dials[OWN_SENDS] == 1:
+        seen[i].outstanding += 1
+        seen[i].load += w.requests[r].input + w.requests[r].guess
+    settle(w.calendar, i, m.bound_s)
+    settle(w.loads, i, m.outstanding)
+
+
+@kernel
+def drain(w: Any) -> None:
+    """Run every machine to its end."""
+    for i in range(w.machines.shape[0]):
+        advance(w, i, math.inf)
+
+
+@kernel
+def close(w: Any, horizon_s: float) -> None:
+    """Let every machine idle, and sleep, until the horizon."""
+    for i in range(w.machines.shape[0]):
+        m = w.machines[i]
+        if m.now_s >= m.change_s:
+            roll(w, m)
+        if horizon_s > m.now_s:
+            rest(w, m, w.kinds[m.kind], horizon_s)

@@ -1,0 +1,213 @@
+"""From a fleet and a trace to the arrays that the kernels work on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from wattbench.core.errors import UsageError
+from wattbench.routing.fleet import Fleet, Machine, Site
+from wattbench.routing.layout import KIND, MACHINE, PRIORITIES, REQUEST, World
+from wattbench.routing.step import Lane, StepModel, interpolated
+
+JOULES_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Demand:
+    """What the kernels need of a trace: arrays of shape (n,), in order of arrival.
+
+    Attributes:
+        arrival_s: Arrivals, rising [s].
+        input_tokens: Prompts [tokens].
+        output_tokens: Answers [tokens].
+        guess_tokens: What the router takes the answers' lengths for [tokens].
+        priority: Queue of each, 0 the most urgent; None: all alike.
+        patience_s: How long each waits to be admitted [s]; None: for ever.
+        child: The turn that follows each, −1: none; None: no sessions.
+        think_s: The pause before each turn that has a parent [s].
+    """
+
+    arrival_s: Any
+    input_tokens: Any
+    output_tokens: Any
+    guess_tokens: Any = None
+    priority: Any = None
+    patience_s: Any = None
+    child: Any = None
+    think_s: Any = None
+
+    @property
+    def count(self) -> int:
+        """Requests."""
+        return len(self.arrival_s)
+
+
+def build(fleet: Fleet, demand: Demand) -> World:
+    """All arrays, every machine idle at time 0.
+
+    Raises:
+        UsageError: If a request fits no machine.
+    """
+    kinds = [pool.machine for pool in fleet.pools]
+    _check_fit(kinds, demand)
+    changes, rates, shares = _series(fleet)
+    sessions = demand.child is not None
+    turns = demand.count if sessions else 0
+    machines = _machines(fleet)
+    leaves = 1 << (fleet.count - 1).bit_length() if fleet.count > 1 else 2
+    return World(
+        requests=_requests(demand),
+        machines=machines,
+        kinds=_kinds(kinds),
+        table=_tables(kinds),
+        knots=_knots(kinds),
+        heaps=np.zeros((fleet.count, max(kind.max_batch for kind in kinds)), dtype=np.int64),
+        queues=np.full((fleet.count, PRIORITIES, 2), -1, dtype=np.int32),
+        changes=changes,
+        rates=rates,
+        shares=shares,
+        child=demand.child if sessions else np.empty(0, dtype=np.int32),
+        think_s=demand.think_s if sessions else np.empty(0),
+        due_s=np.full(turns, math.inf),
+        due=np.full(turns, -1, dtype=np.int32),
+        counts=np.array([0, demand.count, 0, -1, -1], dtype=np.int64),
+        calendar=np.full(2 * leaves, math.inf),
+        loads=_loads(fleet.count, leaves),
+    )
+
+
+def _loads(count: int, leaves: int) -> Any:
+    """Nothing to do for any machine; leaves without a machine never win."""
+    loads = np.zeros(2 * leaves, dtype=np.int64)
+    loads[leaves + count :] = np.iinfo(np.int64).max
+    for node in range(leaves - 1, 0, -1):
+        loads[node] = min(loads[2 * node], loads[2 * node + 1])
+    return loads
+
+
+def _check_fit(kinds: list[Machine], demand: Demand) -> None:
+    contexts = demand.input_tokens.astype(np.int64) + demand.output_tokens
+    worst = int(contexts.argmax())
+    if not any(kind.holds(int(contexts[worst])) for kind in kinds):
+        room = max(kind.kv_capacity_tokens - kind.kv_request_tokens for kind in kinds)
+        raise UsageError(
+            f"request {worst + 1} needs {int(contexts[worst])} tokens of context "
+            f"({int(demand.input_tokens[worst])} in, {int(demand.output_tokens[worst])} out); no "
+            f"machine of the fleet holds more than {room}: add one that does, or leave it out"
+        )
+
+
+def _requests(demand: Demand) -> Any:
+    requests = np.zeros(demand.count, dtype=REQUEST)
+    requests["reach_s"] = demand.arrival_s
+    requests["first_s"] = math.nan
+    requests["finish_s"] = math.nan
+    requests["patience_s"] = math.inf if demand.patience_s is None else demand.patience_s
+    requests["input"] = demand.input_tokens
+    requests["output"] = demand.output_tokens
+    guess = demand.output_tokens if demand.guess_tokens is None else demand.guess_tokens
+    requests["guess"] = guess
+    requests["next"] = -1
+    requests["machine"] = -1
+    requests["priority"] = 0 if demand.priority is None else demand.priority
+    return requests
+
+
+def _machines(fleet: Fleet) -> Any:
+    machines = np.zeros(fleet.count, dtype=MACHINE)
+    names = [site.name for site in fleet.sites]
+    counts = [pool.count for pool in fleet.pools]
+    machines["kind"] = np.repeat(np.arange(len(counts)), counts)
+    machines["site"] = np.repeat([names.index(pool.site) for pool in fleet.pools], counts)
+    machines["end_s"] = machines["bound_s"] = math.inf
+    machines["partial"] = machines["landing"] = -1
+    machines["segment"] = -1  # the first boundary takes the first one up
+    return machines
+
+
+def _kinds(kinds: list[Machine]) -> Any:
+    records = np.zeros(len(kinds), dtype=KIND)
+    for record, kind in zip(records, kinds, strict=True):
+        lanes = _lanes(kind.step)
+        record["max_batch"] = kind.max_batch
+        record["max_step"] = kind.max_step_tokens
+        record["capacity"] = kind.kv_capacity_tokens
+        record["charge"] = kind.kv_request_tokens
+        record["whole"] = kind.kv_rule == "whole"
+        record["busy_watts"] = kind.step.busy_watts
+        record["idle_watts"] = kind.idle_watts
+        record["sleep_watts"] = kind.sleep_watts
+        record["sleep_after_s"] = kind.sleep_after_s
+        record["wake_s"] = kind.wake_s
+        record["wake_joules"] = kind.wake_joules
+        record["floor_s"] = kind.step.time_s((1, 0, 0, 0))
+        record["context"] = [lane.per_context_token for lane in lanes]
+        record["attended"] = [lane.per_attended_token for lane in lanes]
+    return records
+
+
+def _lanes(step: StepModel) -> tuple[Lane, Lane, Lane]:
+    return step.memory, step.arithmetic, step.energy
+
+
+def _tables(kinds: list[Machine]) -> Any:
+    rows = max(kind.max_batch for kind in kinds) + 1
+    table = np.zeros((len(kinds), rows, 6))
+    for k, kind in enumerate(kinds):
+        for column, lane in enumerate(_lanes(kind.step)):
+            tokens = np.array([interpolated(lane.tokens, b) for b in range(rows)])
+            batch = np.array([interpolated(lane.batch, b) for b in range(rows)])
+            table[k, :, column] = tokens + batch
+            table[k, :, 3 + column] = batch
+    return table
+
+
+def _knots(kinds: list[Machine]) -> Any:
+    """x, F and slope of each lane's knots; what is left of the width never comes up."""
+    width = max(1, *(len(lane.tokens) for kind in kinds for lane in _lanes(kind.step)))
+    knots = np.zeros((len(kinds), 3, width, 3))
+    knots[..., 0] = math.inf
+    for k, kind in enumerate(kinds):
+        for number, lane in enumerate(_lanes(kind.step)):
+            points = lane.tokens or ((0.0, 0.0),)
+            slopes = [(y1 - y0) / (x1 - x0) for (x0, y0), (x1, y1) in pairwise(points)]
+            slopes.append(slopes[-1] if slopes else 0.0)
+            for j, ((x, y), slope) in enumerate(zip(points, slopes, strict=True)):
+                knots[k, number, j] = (x, y, slope)
+    return knots
+
+
+def _series(fleet: Fleet) -> tuple[Any, Any, Any]:
+    """Each site's instants of change, its price and carbon per joule, its machines' caps."""
+    instants = [_instants(site) for site in fleet.sites]
+    width = max(len(each) for each in instants)
+    changes = np.full((len(instants), width + 1), math.inf)
+    rates = np.zeros((len(instants), width, 2))
+    shares = np.zeros((len(instants), len(fleet.pools), width))
+    for s, (site, at) in enumerate(zip(fleet.sites, instants, strict=True)):
+        changes[s, : len(at)] = at
+        for j, at_s in enumerate(at):
+            for column, series in enumerate((site.price_usd_per_kwh, site.carbon_gco2e_per_kwh)):
+                if series is not None:
+                    rates[s, j, column] = series.at(at_s) * site.pue / JOULES_PER_KWH
+            for k, pool in enumerate(fleet.pools):
+                shares[s, k, j] = _per_watt(fleet, site, pool.machine, at_s)
+    return changes, rates, shares
+
+
+def _instants(site: Site) -> list[float]:
+    series = (site.cap_watts, site.price_usd_per_kwh, site.carbon_gco2e_per_kwh)
+    return sorted({0.0, *(at for each in series if each is not None for at in each.at_s)})
+
+
+def _per_watt(fleet: Fleet, site: Site, machine: Machine, at_s: float) -> float:
+    cap_watts = machine.cap_watts
+    if site.cap_watts is not None:
+        share_watts = fleet.share_watts(site, machine, site.cap_watts.at(at_s))
+        cap_watts = min(cap_watts, share_watts)
+    return 0.0 if math.isinf(cap_watts) else 1.0 / (cap_watts - machine.step.busy_watts)
