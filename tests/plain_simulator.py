@@ -47,9 +47,9 @@ class Router:
 
     machines: list[Replica]
     choose: Policy
-    router_s: float
-    signals_every_s: float | None
-    own_sends: bool
+    router_s: float = 0.0
+    signals_every_s: float | None = None
+    own_sends: bool = False
     signals: list[Seen] = field(default_factory=list)
     taken: int = 0
 
