@@ -168,6 +168,12 @@ def test_memory_runs_out_by_preempting_the_one_admitted_last() -> None:
     ]
 
 
+def test_a_preempted_request_goes_to_the_front_of_the_queue() -> None:
+    """At 3, 12 of 10 are due and B goes; C, of one token, waits behind it for a place until 5."""
+    asked = [Asked(0, 3, 5), Asked(0, 3, 5), Asked(0.5, 1, 1)]
+    assert _ends(_one(asked, max_batch=2, kv_capacity_tokens=10)) == [5, 7, 6]
+
+
 def test_a_prompt_under_way_is_preempted_like_any_other() -> None:
     """A decodes, B's prompt of 6 gets 2 of 3 a step; its 2 + 6 fit in 9, 3 + 6 too, 4 + 6 not."""
     changes = {"max_batch": 2, "max_step_tokens": 3, "kv_capacity_tokens": 9}
@@ -243,6 +249,8 @@ def test_machines_idle_sleep_and_wake() -> None:
     joules = replay.machines[0].joules
     assert (joules["idle"], joules["sleep"], joules["wake"]) == (1100, 50, 300)
     assert replay.horizon_s == 20
+    # At the very moment of falling asleep it is still awake.
+    assert _ends(_one([Asked(1, 1, 1), Asked(7, 1, 1)], **changes)) == [2, 8]
 
 
 def test_energy_is_priced_when_it_flows() -> None:
