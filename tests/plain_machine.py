@@ -1,0 +1,354 @@
+"""A machine of the plain simulator: one step after the other, as docs/simulator.md says.
+
+Where the page leaves something open, it is chosen here, marked "Chosen:".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wattbench.routing.fleet import Pool, Series, Site
+
+Part = Literal["overhead", "decode", "prefill", "idle", "sleep", "wake"]
+PARTS: tuple[Part, ...] = ("overhead", "decode", "prefill", "idle", "sleep", "wake")
+JOULES_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request of a trace; a turn with a ``parent`` arrives ``think_s`` after its last token."""
+
+    arrival_s: float
+    input_tokens: int
+    output_tokens: int
+    priority: int = 0
+    patience_s: float = math.inf
+    parent: int = -1
+    think_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request on its way, and at the end what became of it.
+
+    Attributes:
+        number: Its place in the trace.
+        asked: What the trace says.
+        arrival_s: When it arrives; of a turn, known once its parent is served [s].
+        machine: The one that it was sent to; None: never sent, as its parent was cancelled.
+        reach_s: When it reaches its machine [s].
+        produced: Tokens of its answer so far.
+        prefilled: Prompt tokens computed since it was admitted.
+        decoding: Whether its prompt is complete.
+        was_admitted: Whether it ever was; such a one is not cancelled.
+        preemptions: How often it lost its memory.
+        first_token_s: End of the step that gave its first token [s].
+        finish_s: End of the step that gave its last token [s].
+        left_s: When it was served or cancelled [s]; None: never sent.
+        status: What became of it.
+    """
+
+    number: int
+    asked: Asked
+    arrival_s: float = math.nan
+    machine: int | None = None
+    reach_s: float = math.nan
+    produced: int = 0
+    prefilled: int = 0
+    decoding: bool = False
+    was_admitted: bool = False
+    preemptions: int = 0
+    first_token_s: float | None = None
+    finish_s: float | None = None
+    left_s: float | None = None
+    status: Literal["", "served", "cancelled"] = ""
+
+    @property
+    def context_tokens(self) -> int:
+        """Prompt and answer so far: the context of its next decode step, or what is prefilled."""
+        return self.asked.input_tokens + self.produced
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and whole answer."""
+        return self.asked.input_tokens + self.asked.output_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the router knows of a machine.
+
+    Chosen: a request is outstanding, and waiting, from the moment it is sent, also on its way. One
+    that a boundary before the moment admitted is running; a boundary at the very moment has let
+    those with all their tokens go, but has admitted, cancelled or preempted nobody yet. ``idle``
+    and ``asleep`` tell of the machine itself, whatever is on its way to it.
+    """
+
+    machine: int
+    waiting: int
+    running: int
+    outstanding_tokens: int
+    idle: bool
+    asleep: bool
+
+    @property
+    def outstanding(self) -> int:
+        """Requests sent there and not done."""
+        return self.waiting + self.running
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A step that was computed: its size is (B, K, P, Q)."""
+
+    machine: int
+    start_s: float
+    end_s: float
+    size: tuple[int, int, int, int]
+    cap_watts: float
+    joules: float
+
+
+@dataclass(slots=True)
+class SiteBill:
+    """What a site paid and emitted, at its meter; None: no series."""
+
+    site: Site
+    cost_usd: float | None
+    emissions_gco2e: float | None
+
+    def add(self, joules: float, start_s: float, end_s: float) -> None:
+        """Book energy of the site's machines that flowed evenly between two moments."""
+        kwh = joules * self.site.pue / JOULES_PER_KWH
+        if self.cost_usd is not None and self.site.price_usd_per_kwh is not None:
+            self.cost_usd += kwh * mean_value(self.site.price_usd_per_kwh, start_s, end_s)
+        if self.emissions_gco2e is not None and self.site.carbon_gco2e_per_kwh is not None:
+            self.emissions_gco2e += kwh * mean_value(self.site.carbon_gco2e_per_kwh, start_s, end_s)
+
+
+def mean_value(series: Series, start_s: float, end_s: float) -> float:
+    """Mean of a series over a time; of a moment, its value then."""
+    if end_s <= start_s:
+        return series.at(start_s)
+    total = 0.0
+    for place, (at_s, value) in enumerate(zip(series.at_s, series.values, strict=True)):
+        until_s = series.at_s[place + 1] if place + 1 < len(series.at_s) else math.inf
+        total += value * max(0.0, min(end_s, until_s) - max(start_s, at_s))
+    return total / (end_s - start_s)
+
+
+@dataclass(slots=True, kw_only=True)
+class Replica:
+    """One machine of the fleet.
+
+    Attributes:
+        number: Its number in the fleet.
+        pool: The kind of machine.
+        bill: Of the site where it stands.
+        shares_watts: Its share of each value of the site's cap [W].
+        on_the_way: Sent and not yet here, in the order in which they will reach it.
+        queue: Reached and not admitted, the head first.
+        admitted: Decoding ones and those with a prompt under way, in the order of admission.
+        chunks: Prompt tokens of the step that runs, for those that get any.
+        until_s: End of the step or wake that runs [s]; None: at a boundary, or idle.
+        idle_since_s: None: not idle.
+        joules: Energy in its parts [J].
+        busy_s: Time in steps [s].
+        steps: All steps.
+    """
+
+    number: int
+    pool: Pool
+    bill: SiteBill
+    shares_watts: Series | None
+    on_the_way: list[Request] = field(default_factory=list)
+    queue: list[Request] = field(default_factory=list)
+    admitted: list[Request] = field(default_factory=list)
+    chunks: dict[int, int] = field(default_factory=dict)
+    until_s: float | None = None
+    idle_since_s: float | None = 0.0
+    joules: dict[Part, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    busy_s: float = 0.0
+    steps: list[Step] = field(default_factory=list)
+
+    def seen(self, now_s: float) -> Seen:
+        """Its state at a moment."""
+        here = [*self.on_the_way, *self.queue, *self.admitted]
+        return Seen(
+            machine=self.number,
+            waiting=len(self.on_the_way) + len(self.queue),
+            running=len(self.admitted),
+            outstanding_tokens=sum(request.total_tokens for request in here),
+            idle=self.idle_since_s is not None,
+            asleep=self.idle_since_s is not None and now_s > self.sleeps_at_s(self.idle_since_s),
+        )
+
+    def sleeps_at_s(self, idle_since_s: float) -> float:
+        """When it falls asleep. Chosen: a request at that very moment finds it awake."""
+        return idle_since_s + self.pool.machine.sleep_after_s
+
+    def next_s(self) -> float:
+        """The next moment at which anything happens here without a new request."""
+        if self.until_s is not None:
+            return self.until_s
+        return min((request.reach_s for request in self.on_the_way), default=math.inf)
+
+    def end(self, now_s: float) -> list[Request]:
+        """A step ends (or a wake, in which nobody computes): those that are served leave."""
+        self.until_s = None
+        for request in self.admitted:
+            request.prefilled += self.chunks.get(request.number, 0)
+            if request.decoding or request.prefilled == request.context_tokens:
+                request.decoding = True
+                request.produced += 1
+                if request.first_token_s is None:
+                    request.first_token_s = now_s
+        done = [r for r in self.admitted if r.produced == r.asked.output_tokens]
+        self.admitted = [r for r in self.admitted if r not in done]
+        self.chunks = {}
+        for request in done:
+            request.finish_s = request.left_s = now_s
+            request.status = "served"
+        return done
+
+    def begin(self, now_s: float) -> list[Request]:
+        """What comes next at a boundary, or while idle; those cancelled now."""
+        for request in [r for r in self.on_the_way if r.reach_s <= now_s]:
+            self.on_the_way.remove(request)
+            self.enqueue(request)
+        if self.idle_since_s is not None:
+            if not self.queue:
+                return []
+            slept = self.rest(now_s)
+            self.idle_since_s = None
+            if slept:
+                self.wake(now_s)
+                return []
+        preempted = self.preempt()
+        cancelled = self.give_chunks(now_s, admit=not preempted)
+        if self.admitted:
+            self.step(now_s)
+        else:
+            self.idle_since_s = now_s
+        return cancelled
+
+    def enqueue(self, request: Request, *, at_front: bool = False) -> None:
+        """Put a request at the end, or the front, of those with its priority.
+
+        Chosen: the front of the queue, for a preempted request, is that of its own priority.
+        """
+        ahead = [
+            other.asked.priority > request.asked.priority
+            or (not at_front and other.asked.priority == request.asked.priority)
+            for other in self.queue
+        ]
+        self.queue.insert(sum(ahead), request)
+
+    def holds(self, request: Request) -> int:
+        """KV tokens that a request takes, in every state that can hold any."""
+        whole = self.pool.machine.kv_rule == "whole"
+        tokens = request.total_tokens if whole else request.context_tokens
+        return tokens + self.pool.machine.kv_request_tokens
+
+    def held(self) -> int:
+        """KV tokens that all admitted requests take in the coming step."""
+        return sum(self.holds(request) for request in self.admitted)
+
+    def preempt(self) -> bool:
+        """Make room for the tokens of the coming step; whether that took any."""
+        preempted = False
+        while self.held() > self.pool.machine.kv_capacity_tokens:
+            victim = self.admitted.pop()
+            victim.decoding, victim.prefilled = False, 0
+            victim.preemptions += 1
+            self.enqueue(victim, at_front=True)
+            preempted = True
+        return preempted
+
+    def give_chunks(self, now_s: float, *, admit: bool) -> list[Request]:
+        """Share out the prompt tokens of the coming step; those cancelled.
+
+        Chosen: patience is looked at for a head that could be admitted but for the memory: with a
+        place and tokens left, before the memory is, and at no boundary that preempted.
+        """
+        machine = self.pool.machine
+        budget = machine.max_step_tokens - sum(r.decoding for r in self.admitted)
+        for request in self.admitted:
+            if not request.decoding:  # the one prompt that is partly done
+                budget -= self.give_chunk(request, budget)
+        cancelled: list[Request] = []
+        while admit and budget and len(self.admitted) < machine.max_batch and self.queue:
+            head = self.queue[0]
+            if not head.was_admitted and now_s - head.reach_s > head.asked.patience_s:
+                head.left_s = now_s
+                cancelled.append(self.queue.pop(0))
+            elif self.held() + self.holds(head) > machine.kv_capacity_tokens:
+                break
+            else:
+                head.was_admitted = True
+                self.admitted.append(self.queue.pop(0))
+                budget -= self.give_chunk(head, budget)
+        return cancelled
+
+    def give_chunk(self, request: Request, budget: int) -> int:
+        """Give a prompt what it needs of the budget."""
+        chunk = min(budget, request.context_tokens - request.prefilled)
+        self.chunks[request.number] = chunk
+        return chunk
+
+    def step(self, now_s: float) -> None:
+        """Compute the step that begins now."""
+        model, cap_watts = self.pool.machine.step, self.pool.machine.cap_watts
+        if self.shares_watts is not None:
+            cap_watts = min(cap_watts, self.shares_watts.at(now_s))
+        decoding = [r for r in self.admitted if r.decoding]
+        batch, context = len(decoding), sum(r.context_tokens for r in decoding)
+        prompt = attended = 0
+        for request in self.admitted:
+            chunk = self.chunks.get(request.number, 0)
+            prompt += chunk
+            attended += chunk * request.prefilled + chunk * (chunk + 1) // 2
+        size = (batch, context, prompt, attended)
+        lanes = [model.memory.cost(*size), model.arithmetic.cost(*size)]
+        time_s = max(*lanes, model.energy.cost(*size) / (cap_watts - model.busy_watts))
+        end_s = now_s + time_s
+        nothing, decode = model.energy.cost(0, 0, 0, 0), model.energy.cost(batch, context, 0, 0)
+        self.draw("overhead", nothing + model.busy_watts * time_s, now_s, end_s)
+        self.draw("decode", decode - nothing, now_s, end_s)
+        self.draw("prefill", model.energy.cost(*size) - decode, now_s, end_s)
+        joules = model.energy.cost(*size) + model.busy_watts * time_s
+        taken = Step(
+            machine=self.number,
+            start_s=now_s,
+            end_s=end_s,
+            size=size,
+            cap_watts=cap_watts,
+            joules=joules,
+        )
+        self.steps.append(taken)
+        self.busy_s += time_s
+        self.until_s = end_s
+
+    def rest(self, now_s: float) -> bool:
+        """Book the idle time and the sleep until now; whether it slept."""
+        if self.idle_since_s is None:
+            return False
+        asleep_s = self.sleeps_at_s(self.idle_since_s)
+        awake_until_s = min(now_s, asleep_s)
+        idle_joules = self.pool.machine.idle_watts * (awake_until_s - self.idle_since_s)
+        sleep_joules = self.pool.machine.sleep_watts * (now_s - awake_until_s)
+        self.draw("idle", idle_joules, self.idle_since_s, awake_until_s)
+        self.draw("sleep", sleep_joules, awake_until_s, now_s)
+        return now_s > asleep_s
+
+    def wake(self, now_s: float) -> None:
+        """Begin to wake. Chosen: its energy flows evenly too."""
+        self.until_s = now_s + self.pool.machine.wake_s
+        self.draw("wake", self.pool.machine.wake_joules, now_s, self.until_s)
+
+    def draw(self, part: Part, joules: float, start_s: float, end_s: float) -> None:
+        """Book energy that flows evenly between two moments."""
+        self.joules[part] += joules
+        self.bill.add(joules, start_s, end_s)
