@@ -9,7 +9,7 @@ import numpy as np
 
 from wattbench.routing.calendar import smallest
 from wattbench.routing.compiled import inlined, kernel
-from wattbench.routing.layout import BY_TREE, OPTION, SEED
+from wattbench.routing.layout import BY_TREE, CHOICE, OPTION, SEED
 from wattbench.routing.scores import (
     asleep,
     cap_use,
@@ -53,8 +53,8 @@ def choose(w: Any, seen: Any, r: int, policy: int, dials: Any) -> int:
     if policy == LEAST_OUTSTANDING and dials[BY_TREE] == 1:
         return smallest(w.loads)
     if policy == ROUND_ROBIN:
-        i = _from(w, seen, r, (w.counts[4] + 1) % seen.shape[0])
-        w.counts[4] = i
+        i = _from(w, seen, r, (w.counts[CHOICE] + 1) % seen.shape[0])
+        w.counts[CHOICE] = i
         return i
     if policy == RANDOM:
         return _draw(w, seen, r, uniform(int(dials[SEED]), r, 0), -1)

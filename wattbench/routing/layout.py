@@ -15,6 +15,9 @@ PRIORITIES = 3
 
 WAITING, SERVED, CANCELLED, REFUSED = 0, 1, 2, 3
 
+TURNS, NEXT, LOOK, CHOICE = range(4)
+"""Places of the counts: turns to come, next of the trace, the router's last look and choice."""
+
 QUEUE_LIMIT, BY_TREE, SEED, SIGNALS_S, OWN_SENDS, OPTION = range(6)
 """Places of the router's dials; a policy's own options follow from the last one on."""
 
@@ -107,9 +110,9 @@ class World(NamedTuple):
     (m, largest batch): decoding requests by their last step, packed as step · 2³² + request;
     ``queues`` (m, priorities, 2): first and last; ``changes`` (s, most segments + 1): their
     instants; ``rates`` (s, most segments, 2): price and carbon per joule; ``shares`` (s, k, most
-    segments): ``per_watt`` of each kind; ``child`` (n,) and ``think_s`` (n,): the next turn and the
-    pause before it; ``due_s`` (n,), ``due`` (n,): a heap of turns to come; ``counts``
-    (5,): its length, the requests left, the next of the trace, the router's last look and choice;
+    segments): ``per_watt`` of each kind; ``child`` (n,), ``sibling`` (n,), ``think_s``
+    (n,): the first turn that follows each, the next one that follows the same, the pause before
+    each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns to come; ``counts`` (4,);
     ``calendar`` and ``loads``: trees over the machines of when each is due and what it has to do.
     """
 
@@ -124,6 +127,7 @@ class World(NamedTuple):
     rates: Any
     shares: Any
     child: Any
+    sibling: Any
     think_s: Any
     due_s: Any
     due: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wattbench.routing.compiled import inlined
-from wattbench.routing.layout import CANCELLED, SERVED
+from wattbench.routing.layout import CANCELLED, SERVED, TURNS
 from wattbench.routing.queues import remove
 
 LOW = 0xFFFFFFFF
@@ -39,35 +39,33 @@ def finish(w: Any, m: Any, kind: Any, r: int) -> None:
     m.context -= q.input + q.output
     if kind.whole == 1:
         m.reserved -= q.input + q.output + kind.charge
-    _depart(w, m, q)
-    if w.child.shape[0] > 0 and w.child[r] >= 0:
-        _remember(w, m.now_s, w.child[r])
+    _depart(m, q)
+    if w.child.shape[0] > 0:
+        turn = w.child[r]
+        while turn >= 0:
+            _remember(w, m.now_s, turn)
+            turn = w.sibling[turn]
 
 
 @inlined
 def cancel(w: Any, m: Any, r: int) -> None:
     """Its user has gone: the turns that would have followed never come."""
     w.requests[r].status = CANCELLED
-    _depart(w, m, w.requests[r])
-    while w.child.shape[0] > 0 and w.child[r] >= 0:
-        r = w.child[r]
-        w.requests[r].status = CANCELLED
-        w.counts[1] -= 1
+    _depart(m, w.requests[r])
 
 
 @inlined
-def _depart(w: Any, m: Any, q: Any) -> None:
+def _depart(m: Any, q: Any) -> None:
     m.outstanding -= 1
     m.load -= q.input + q.guess
     m.full -= q.input + q.output
-    w.counts[1] -= 1
 
 
 @inlined
 def _remember(w: Any, now_s: float, r: int) -> None:
     """The next turn arrives after the user's pause: into the heap of turns to come."""
-    at_s, place = now_s + w.think_s[r], w.counts[0]
-    w.counts[0] += 1
+    at_s, place = now_s + w.think_s[r], w.counts[TURNS]
+    w.counts[TURNS] += 1
     while place > 0:
         above = (place - 1) >> 1
         if w.due_s[above] < at_s or (w.due_s[above] == at_s and w.due[above] < r):

@@ -12,10 +12,20 @@ import numpy as np
 from wattbench.core.errors import UsageError
 from wattbench.routing import choice, router
 from wattbench.routing.fleet import Fleet
-from wattbench.routing.layout import BY_TREE, OPTION, OWN_SENDS, QUEUE_LIMIT, SEED, SIGNALS_S, World
+from wattbench.routing.layout import (
+    BY_TREE,
+    CANCELLED,
+    OPTION,
+    OWN_SENDS,
+    QUEUE_LIMIT,
+    SEED,
+    SIGNALS_S,
+    World,
+)
 from wattbench.routing.policies import Arrival, BuiltIn, FleetView, RoutingPolicy
 from wattbench.routing.world import Demand, build
 
+PARTS = ("overhead", "decode", "prefill", "idle", "sleep", "wake")
 CHUNK = 200_000
 """Arrivals between two reports of progress."""
 
@@ -77,6 +87,13 @@ class Replay:
         """The last completion, or the last boundary of any machine [s]."""
         return float(self.world.machines["now_s"].max())
 
+    def energy_joules(self) -> dict[str, float]:
+        """Energy by its parts [J], up to the horizon."""
+        machines = self.world.machines
+        busy = self.world.kinds["busy_watts"][machines["kind"]] * machines["busy_s"]
+        parts = {name: float(machines[name].sum()) for name in PARTS if name != "overhead"}
+        return {"overhead": float((machines["fixed"] + busy).sum()), **parts}
+
     def close(self, horizon_s: float) -> None:
         """Let all machines idle until one horizon, common to all policies compared [s]."""
         router.close(self.world, horizon_s)
@@ -110,6 +127,8 @@ def replay(
         _compiled(run, policy, dials, delays_s, progress)
     else:
         _in_python(run, policy, dials, delays_s, progress)
+    requests = world.requests
+    requests["status"][requests["machine"] < 0] = CANCELLED  # turns whose parent was not served
     return run
 
 
@@ -135,7 +154,7 @@ def _compiled(
     run: Replay, policy: BuiltIn, dials: Any, delays_s: Any, progress: Progress | None
 ) -> None:
     world, count = run.world, run.demand.count
-    if not policy.looks and run.demand.child is None and run.settings.queue_limit is None:
+    if not policy.looks and run.demand.parent is None and run.settings.queue_limit is None:
         router.deal(world, policy.code, dials, delays_s)
         return
     seen = world.machines if run.settings.signals_every_s is None else world.machines.copy()

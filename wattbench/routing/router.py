@@ -12,7 +12,15 @@ from typing import Any
 from wattbench.routing.calendar import settle, smallest
 from wattbench.routing.choice import choose
 from wattbench.routing.compiled import inlined, kernel
-from wattbench.routing.layout import OWN_SENDS, QUEUE_LIMIT, REFUSED, SIGNALS_S
+from wattbench.routing.layout import (
+    LOOK,
+    NEXT,
+    OWN_SENDS,
+    QUEUE_LIMIT,
+    REFUSED,
+    SIGNALS_S,
+    TURNS,
+)
 from wattbench.routing.machine import advance
 from wattbench.routing.queues import enter_queue
 from wattbench.routing.spending import rest, roll
@@ -84,9 +92,9 @@ def look(w: Any, seen: Any, dials: Any) -> int:
 def refresh(w: Any, seen: Any, dials: Any, now_s: float) -> None:
     """Copy the machines as they were at the last multiple of the signals' period."""
     tick = int(now_s / dials[SIGNALS_S])
-    if tick <= w.counts[3]:
+    if tick <= w.counts[LOOK]:
         return
-    w.counts[3] = tick
+    w.counts[LOOK] = tick
     catch_up(w, tick * dials[SIGNALS_S])
     for i in range(seen.shape[0]):
         seen[i] = w.machines[i]
@@ -96,10 +104,10 @@ def refresh(w: Any, seen: Any, dials: Any, now_s: float) -> None:
 def next_arrival(w: Any, seen: Any, dials: Any) -> int:
     """The request that arrives next, taken off the trace or the turns to come; −1: none is left."""
     if w.child.shape[0] == 0:
-        r = w.counts[2]
+        r = w.counts[NEXT]
         if r >= w.requests.shape[0]:
             return -1
-        w.counts[2] += 1
+        w.counts[NEXT] += 1
         return r
     return _next_turn(w, seen, dials)
 
@@ -108,12 +116,12 @@ def next_arrival(w: Any, seen: Any, dials: Any) -> int:
 def _next_turn(w: Any, seen: Any, dials: Any) -> int:
     """As `next_arrival`, where answers bring new turns: nobody may run ahead of the next one."""
     while True:
-        r = w.counts[2]
+        r = w.counts[NEXT]
         while r < w.requests.shape[0] and w.think_s[r] >= 0:
             r += 1
-        w.counts[2] = r
+        w.counts[NEXT] = r
         trace_s = w.requests[r].reach_s if r < w.requests.shape[0] else math.inf
-        turn_s = w.due_s[0] if w.counts[0] > 0 else math.inf
+        turn_s = w.due_s[0] if w.counts[TURNS] > 0 else math.inf
         at_s = min(trace_s, turn_s)
         if dials[SIGNALS_S] > 0 and at_s < math.inf:
             refresh(w, seen, dials, min(at_s, w.calendar[1]))
@@ -125,7 +133,7 @@ def _next_turn(w: Any, seen: Any, dials: Any) -> int:
         if at_s == math.inf:
             return -1
         if trace_s <= turn_s:
-            w.counts[2] += 1
+            w.counts[NEXT] += 1
             return r
         return _take_turn(w)
 
@@ -135,8 +143,8 @@ def _take_turn(w: Any) -> int:
     """Pop the heap of turns to come."""
     r = w.due[0]
     w.requests[r].reach_s = w.due_s[0]
-    size = w.counts[0] - 1
-    w.counts[0] = size
+    size = w.counts[TURNS] - 1
+    w.counts[TURNS] = size
     at_s, last, place = w.due_s[size], w.due[size], 0
     while True:
         below = 2 * place + 1
@@ -169,7 +177,6 @@ def place(w: Any, seen: Any, r: int, i: int, dials: Any, delays_s: Any) -> None:
     if m.outstanding >= dials[QUEUE_LIMIT]:
         w.requests[r].status = REFUSED
         w.requests[r].machine = i
-        w.counts[1] -= 1
         return
     send(w, r, i, delays_s[m.site])
     if dials[OWN_SENDS] == 1:

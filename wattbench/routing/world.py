@@ -28,8 +28,8 @@ class Demand:
         guess_tokens: What the router takes the answers' lengths for [tokens].
         priority: Queue of each, 0 the most urgent; None: all alike.
         patience_s: How long each waits to be admitted [s]; None: for ever.
-        child: The turn that follows each, −1: none; None: no sessions.
-        think_s: The pause before each turn that has a parent [s].
+        parent: The turn before each in its session, −1: none; None: no sessions.
+        think_s: The pause between a parent's last token and the turn [s].
     """
 
     arrival_s: Any
@@ -38,7 +38,7 @@ class Demand:
     guess_tokens: Any = None
     priority: Any = None
     patience_s: Any = None
-    child: Any = None
+    parent: Any = None
     think_s: Any = None
 
     @property
@@ -56,8 +56,7 @@ def build(fleet: Fleet, demand: Demand) -> World:
     kinds = [pool.machine for pool in fleet.pools]
     _check_fit(kinds, demand)
     changes, rates, shares = _series(fleet)
-    sessions = demand.child is not None
-    turns = demand.count if sessions else 0
+    child, sibling, think_s = _turns(demand)
     machines = _machines(fleet)
     leaves = 1 << (fleet.count - 1).bit_length() if fleet.count > 1 else 2
     return World(
@@ -71,11 +70,12 @@ def build(fleet: Fleet, demand: Demand) -> World:
         changes=changes,
         rates=rates,
         shares=shares,
-        child=demand.child if sessions else np.empty(0, dtype=np.int32),
-        think_s=demand.think_s if sessions else np.empty(0),
-        due_s=np.full(turns, math.inf),
-        due=np.full(turns, -1, dtype=np.int32),
-        counts=np.array([0, demand.count, 0, -1, -1], dtype=np.int64),
+        child=child,
+        sibling=sibling,
+        think_s=think_s,
+        due_s=np.full(len(child), math.inf),
+        due=np.full(len(child), -1, dtype=np.int32),
+        counts=np.array([0, 0, -1, -1], dtype=np.int64),
         calendar=np.full(2 * leaves, math.inf),
         loads=_loads(fleet.count, leaves),
     )
@@ -116,6 +116,18 @@ def _requests(demand: Demand) -> Any:
     requests["machine"] = -1
     requests["priority"] = 0 if demand.priority is None else demand.priority
     return requests
+
+
+def _turns(demand: Demand) -> tuple[Any, Any, Any]:
+    """First follower and next sibling of each turn, and the pause before it; empty: no sessions."""
+    if demand.parent is None:
+        return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32), np.empty(0)
+    child = np.full(demand.count, -1, dtype=np.int32)
+    sibling = np.full(demand.count, -1, dtype=np.int32)
+    for turn in np.flatnonzero(demand.parent >= 0)[::-1]:
+        sibling[turn] = child[demand.parent[turn]]
+        child[demand.parent[turn]] = turn
+    return child, sibling, np.where(demand.parent >= 0, demand.think_s, -1.0)
 
 
 def _machines(fleet: Fleet) -> Any:

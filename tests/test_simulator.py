@@ -1,0 +1,107 @@
+"""The compiled simulator beside the plain one: the same choices, times and joules."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from fleets import Scenario, scenarios
+from hypothesis import given, settings
+from plain_simulator import Replay as Plain
+
+from wattbench.routing import choice
+from wattbench.routing.fleet import Site
+from wattbench.routing.layout import CANCELLED, SERVED
+from wattbench.routing.policies import (
+    Arrival,
+    BuiltIn,
+    FleetView,
+    LeastOutstanding,
+    NoOptions,
+    PowerOfTwo,
+    Random,
+    RoundRobin,
+    TokenJsq,
+)
+from wattbench.routing.replay import PARTS, Replay, RouterSettings, replay
+from wattbench.routing.world import Demand
+
+SEED = 7
+BUILT_IN: dict[str, type[BuiltIn]] = {
+    "round robin": RoundRobin,
+    "random": Random,
+    "least outstanding": LeastOutstanding,
+    "power of two": PowerOfTwo,
+    "least tokens": TokenJsq,
+}
+
+
+def demand_of(scenario: Scenario) -> Demand:
+    asked = scenario.asked
+    return Demand(
+        arrival_s=np.array([each.arrival_s for each in asked]),
+        input_tokens=np.array([each.input_tokens for each in asked], dtype=np.int32),
+        output_tokens=np.array([each.output_tokens for each in asked], dtype=np.int32),
+        priority=np.array([each.priority for each in asked], dtype=np.int8),
+        patience_s=np.array([each.patience_s for each in asked]),
+        parent=np.array([each.parent for each in asked], dtype=np.int32)
+        if any(each.parent >= 0 for each in asked)
+        else None,
+        think_s=np.array([each.think_s for each in asked]),
+    )
+
+
+def compiled(scenario: Scenario) -> Replay:
+    policy = BUILT_IN[scenario.policy](NoOptions(), scenario.fleet, SEED)
+    router = RouterSettings(
+        decision_s=scenario.router_s,
+        signals_every_s=scenario.signals_every_s,
+        own_sends=scenario.own_sends,
+    )
+    run = replay(scenario.fleet, demand_of(scenario), policy, router)
+    run.close(max(run.end_s, scenario.horizon_s))
+    return run
+
+
+def with_draws(scenario: Scenario) -> Scenario:
+    """The scenario with the numbers that the compiled policies draw."""
+    count = len(scenario.asked)
+    draws = [(choice.uniform(SEED, r, 0), choice.uniform(SEED, r, 1)) for r in range(count)]
+    return dataclasses.replace(scenario, draws=tuple(draws))
+
+
+@settings(max_examples=150)
+@given(scenarios())
+def test_both_simulators_agree(drawn: Scenario) -> None:
+    """Choices and preemptions are equal, times to 1e-9 s, energies to 1e-9 of their sum."""
+    scenario = with_draws(drawn)
+    plain, run = scenario.replay(), compiled(scenario)
+    requests = run.world.requests
+    machines = [-1 if each.machine is None else each.machine for each in plain.requests]
+    assert requests["machine"].tolist() == machines
+    status = [SERVED if each.status == "served" else CANCELLED for each in plain.requests]
+    assert requests["status"].tolist() == status
+    assert requests["preempted"].tolist() == [each.preemptions for each in plain.requests]
+    for name, times in (
+        ("first_s", [each.first_token_s for each in plain.requests]),
+        ("finish_s", [each.finish_s for each in plain.requests]),
+    ):
+        expected = np.array([math.nan if each is None else each for each in times])
+        np.testing.assert_allclose(requests[name], expected, rtol=0, atol=1e-9)
+    _same_energy(run, plain)
+
+
+def _same_energy(run: Replay, plain: Plain) -> None:
+    busy = run.world.kinds["busy_watts"][run.world.machines["kind"]]
+    for m, (record, machine) in enumerate(zip(run.world.machines, plain.machines, strict=True)):
+        whole = sum(machine.joules.values())
+        for part in PARTS:
+            expected = machine.joules[part]  # type: ignore[index]
+            value = record[part] if part != "overhead" else record["fixed"] + busy[m] * record["busy_s"]
+            assert value == pytest.approx(expected, rel=0, abs=1e-9 * whole + 1e-12), part
+    for s, bill in enumerate(plain.sites):
+        here = run.world.machines[run.world.machines["site"] == s]
+        for mine, theirs in ((here["usd"], bill.cost_usd), (here["gco2e"], bill.emissions_gco2e)):
+            assert mine.sum() == pytest.approx(theirs or 0.0, rel=1e-9)
