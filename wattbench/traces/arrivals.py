@@ -27,7 +27,6 @@ def check_rate(rate_per_s: float) -> None:
 
 def poisson(rate_per_s: float) -> Process:
     """A Poisson process."""
-    check_rate(rate_per_s)
 
     def times_s(count: int, rng: np.random.Generator) -> FloatArray:
         gaps_s = rng.standard_exponential(count)
@@ -38,7 +37,6 @@ def poisson(rate_per_s: float) -> Process:
 
 def gamma(rate_per_s: float, cv_ratio: float) -> Process:
     """Gaps of a gamma distribution, whose standard deviation is ``cv_ratio`` of their mean."""
-    check_rate(rate_per_s)
     if not 0.01 <= cv_ratio <= 30:
         raise ValueError(f"cv_ratio = {cv_ratio} is not from 0.01 to 30; 1 is Poisson")
     shape = cv_ratio**-2
@@ -57,7 +55,6 @@ def diurnal(rate_per_s: float, peak_to_mean_ratio: float, period_s: float) -> Pr
     a period later, with the mean ``rate_per_s``; k follows from the peak. Made by thinning of a
     process that has the peak's rate all the time (Lewis and Shedler, 1979), which is exact.
     """
-    check_rate(rate_per_s)
     if not 1 <= peak_to_mean_ratio <= MAX_PEAK_TO_MEAN_RATIO:
         raise ValueError(
             f"peak_to_mean_ratio = {peak_to_mean_ratio} is not from 1 to {MAX_PEAK_TO_MEAN_RATIO:g}"

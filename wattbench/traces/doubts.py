@@ -39,12 +39,12 @@ def block_doubts(counts: NDArray[np.int64], blocks: NDArray[np.int32]) -> tuple[
     before[start[counts > 0]] = -1
     usual = np.empty(int(blocks.max()) + 1, dtype=np.int64)
     usual[blocks] = before
-    count = int((usual[blocks] != before).sum())
+    count = len(np.unique(blocks[usual[blocks] != before]))
     if not count:
         return ()
     return (
-        f"{count} of {len(blocks)} blocks come after another block than elsewhere: equal numbers "
-        f"do not mean equal text before them, and a prefix cache would find too much",
+        f"{count} of {len(usual)} blocks come after another block in one request than in another: "
+        f"equal numbers do not mean equal text before them, and a prefix cache finds too much",
     )
 
 

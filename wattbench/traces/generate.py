@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wattbench.traces.arrivals import Process, diurnal, gamma, poisson
+from wattbench.traces.arrivals import Process, check_rate, diurnal, gamma, poisson
 from wattbench.traces.lengths import Lengths
 from wattbench.traces.record import Trace, TraceSource, with_digest
 from wattbench.traces.talk import Talk, block_numbers, grown, turns
@@ -29,7 +29,7 @@ def poisson_trace(
         ValueError: For a number that nobody means.
     """
     talk = talk or Talk()
-    process = poisson(rate_per_s / talk.mean_turns_count)
+    process = poisson(_starts_per_s(rate_per_s, talk))
     return _generated(f"poisson,rate={rate_per_s:.12g}", process, count, lengths, seed, talk)
 
 
@@ -47,7 +47,7 @@ def gamma_trace(
     The other arguments are those of ``poisson_trace``.
     """
     talk = talk or Talk()
-    process = gamma(rate_per_s / talk.mean_turns_count, cv_ratio)
+    process = gamma(_starts_per_s(rate_per_s, talk), cv_ratio)
     name = f"gamma,rate={rate_per_s:.12g},cv={cv_ratio:.12g}"
     return _generated(name, process, count, lengths, seed, talk)
 
@@ -68,12 +68,18 @@ def diurnal_trace(  # noqa: PLR0913
     through the day.
     """
     talk = talk or Talk()
-    process = diurnal(rate_per_s / talk.mean_turns_count, peak_to_mean_ratio, period_s)
+    process = diurnal(_starts_per_s(rate_per_s, talk), peak_to_mean_ratio, period_s)
     name = (
         f"diurnal,rate={rate_per_s:.12g},peak_to_mean={peak_to_mean_ratio:.12g},"
         f"period_s={period_s:.12g}"
     )
     return _generated(name, process, count, lengths, seed, talk)
+
+
+def _starts_per_s(rate_per_s: float, talk: Talk) -> float:
+    """How often a session begins."""
+    check_rate(rate_per_s)
+    return rate_per_s / talk.mean_turns_count
 
 
 def _generated(

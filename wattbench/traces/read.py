@@ -107,7 +107,8 @@ def _recognised(first: str, path: Path) -> Format:
     is_json = first.lstrip().startswith("{")
     for form in FORMATS:
         columns = COLUMNS[form]
-        if columns.json == is_json and {columns.time, *columns.lengths} <= set(keys):
+        needed = {columns.time} | (set() if columns.optional_lengths else {*columns.lengths})
+        if columns.json == is_json and needed <= set(keys):
             return form
     known = "; ".join(
         f"{form}: {columns.time}, {', '.join(columns.lengths)}" for form, columns in COLUMNS.items()
