@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from wattbench.core.errors import OptionError, UsageError, did_you_mean
 from wattbench.plugins import PluginSpec, option, parse_options, parse_spec
 from wattbench.traces.derive import first, like, scaled, sliced
+from wattbench.traces.formats import Format
 from wattbench.traces.generate import diurnal_trace, gamma_trace, poisson_trace
 from wattbench.traces.lengths import FixedLengths, Lengths, LengthsOf, LognormalLengths
 from wattbench.traces.read import read_trace
 from wattbench.traces.record import Trace
 from wattbench.traces.talk import Talk
-
-Known = Literal["azure", "mooncake", "burstgpt", "csv", "jsonl"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +112,7 @@ class _Diurnal(_Generator):
 class _File:
     """Options of a file, applied in this order."""
 
-    format: Known | None = option(None, "what the file is; recognised by its columns")
+    format: Format | None = option(None, "what the file is; recognised by its columns")
     seed: int = option(0, "of jitter and of resampling")
     start_s: float | None = option(None, "leave out what comes before [s]")
     end_s: float | None = option(None, "leave out what comes from then on [s]")
@@ -128,6 +127,10 @@ GENERATORS: dict[str, type[_Generator]] = {
     "gamma": _Gamma,
     "diurnal": _Diurnal,
 }
+
+
+OPTIONS: dict[str, type[Any]] = {**GENERATORS, "PATH": _File}
+"""What each kind of spec may have, for listings."""
 
 
 def trace_from_spec(text: str) -> Trace:
