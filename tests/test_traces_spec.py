@@ -81,6 +81,10 @@ WRONG_SPECS = [
     (f"{FLAT},lengths=x", "poisson: lengths='x' has them; drop input=…"),
     ("poisson,rate=1,lengths=none.csv", "none.csv cannot be read: No such file"),
     ("poisson,rate=1,input=900000,output=900000,turns=300", "beyond 10000000; take fewer turns"),
+    (
+        f"{FLAT},turns=1000,think_s=1e6,count=200000",
+        "poisson: sessions of 1000 turns with pauses of 1e+06 s last far longer than",
+    ),
     (f"gamma{FLAT[7:]},cv=0", "gamma: cv_ratio = 0.0 is not from 0.01 to 30; 1 is Poisson"),
     (
         f"diurnal{FLAT[7:]},peak_to_mean=0.5",

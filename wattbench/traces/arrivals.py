@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy import optimize, special
 
 from wattbench.core.energy import FloatArray
 
@@ -82,6 +81,8 @@ def diurnal(rate_per_s: float, peak_to_mean_ratio: float, period_s: float) -> Pr
 
 def _concentration(peak_to_mean_ratio: float) -> float:
     """The k at which ``exp(k) / I₀(k)`` is the ratio."""
+    from scipy import optimize, special  # only a day needs it: whoever replays need not wait
+
     if peak_to_mean_ratio == 1:
         return 0.0
     return float(optimize.brentq(lambda k: 1 / special.ive(0, k) - peak_to_mean_ratio, 0.0, 4000.0))

@@ -13,6 +13,8 @@ from wattbench.traces.lengths import Pair
 from wattbench.traces.record import MAX_LENGTH_TOKENS
 
 MAX_BLOCKS = 2**31 - 1
+MAX_DRAWN_RATIO, MIN_LIMIT_TURNS = 50, 10**7
+"""Most turns that are drawn for one that is wanted, and a number that is always drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +87,19 @@ def turns(process: Process, talk: Talk, count: int, seed: int) -> Turns:
 
     Sessions are drawn until the last one begins after all of these requests, so that the end of the
     trace is as busy as its middle.
+
+    Raises:
+        ValueError: If that takes far more turns than are wanted.
     """
     sessions = int(count / talk.mean_turns_count * 1.1) + 16
     while True:
         sessions = min(sessions, count)
+        if sessions * talk.mean_turns_count > max(MAX_DRAWN_RATIO * count, MIN_LIMIT_TURNS):
+            raise ValueError(
+                f"sessions of {talk.mean_turns_count:g} turns with pauses of {talk.think_s:g} s "
+                f"last far longer than {count} requests take to come; take more requests, fewer turns "
+                f"or shorter pauses"
+            )
         start_s = process(sessions, np.random.default_rng((seed, 0xA1)))
         rng = np.random.default_rng((seed, 0x7A))
         length = rng.geometric(1 / talk.mean_turns_count, sessions)
