@@ -217,6 +217,10 @@ def test_like_keeps_rate_lengths_and_bursts(seed: int) -> None:
     assert set(zip(made.input_tokens, made.output_tokens, strict=True)) <= pairs
     short = made.input_tokens < 100
     assert np.diff(made.arrival_s)[short[1:]].mean() < 0.05, "lengths stay with their gaps"
+    once = like(bursty, 5999, seed)
+    assert sorted(once.input_tokens) == sorted(bursty.input_tokens[1:])
+    longest_s = float(gaps_s.max())
+    assert once.duration_s == pytest.approx(bursty.duration_s, abs=longest_s)
     (change,) = made.source.changes
     assert change == f"6000 requests resampled from 6000 in stretches of 78, seed {seed}"
 

@@ -111,10 +111,11 @@ def _cut(trace: Trace, low: int, high: int, said: str) -> Trace:
 def like(trace: Trace, count: int, seed: int = 0) -> Trace:
     """A longer or shorter trace that comes like another one.
 
-    Stretches of √n requests, gaps with lengths and classes, are drawn at random from the trace,
-    which is thought of as a ring (circular block bootstrap: Politis and Romano, 1992). Bursts up to
-    the length of a stretch stay what they were, as does the mean rate. Sessions and prefix blocks
-    are left out: a resampled request has no earlier turn.
+    The trace is thought of as a ring, cut at a random place into stretches of √n requests, gaps
+    with lengths and classes, and these are put in random order; then cut anew, until there are
+    enough. Bursts up to the length of a stretch stay what they were, and so do mean rate and mean
+    lengths, exactly for each time round. Sessions and prefix blocks are left out: a resampled
+    request has no earlier turn.
 
     Raises:
         ValueError: If the trace is too short to say how requests come.
@@ -125,8 +126,7 @@ def like(trace: Trace, count: int, seed: int = 0) -> Trace:
     if count < 1:
         raise ValueError(f"count = {count} is below 1")
     length = math.ceil(math.sqrt(rows))
-    begin = np.random.default_rng((seed, 0x11CE)).integers(rows, size=-(-count // length))
-    row = ((begin[:, None] + np.arange(length)) % rows).ravel()[:count] + 1
+    row = 1 + _shuffled(rows, length, count, np.random.default_rng((seed, 0x11CE)))
     gaps_s = np.diff(trace.arrival_s)[row - 1]
     gaps_s[0] = 0.0
     said = f"{count} requests resampled from {len(trace)} in stretches of {length}, seed {seed}"
@@ -144,6 +144,15 @@ def like(trace: Trace, count: int, seed: int = 0) -> Trace:
         slo_class=None if trace.slo_class is None else trace.slo_class[row],
         source=_changed(trace, said, *["sessions and prefix blocks left out"] * left_out),
     )
+
+
+def _shuffled(rows: int, length: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of a ring in stretches of random order, each once before one comes again."""
+    rounds, stretches = -(-count // rows), -(-rows // length)
+    order = rng.random((rounds, stretches)).argsort(axis=1)
+    place = order[:, :, None] * length + np.arange(length)
+    turned = (place + rng.integers(rows, size=rounds)[:, None, None]) % rows
+    return turned[place < rows][:count]
 
 
 def trace_of(

@@ -97,8 +97,8 @@ def turns(process: Process, talk: Talk, count: int, seed: int) -> Turns:
         if sessions * talk.mean_turns_count > max(MAX_DRAWN_RATIO * count, MIN_LIMIT_TURNS):
             raise ValueError(
                 f"sessions of {talk.mean_turns_count:g} turns with pauses of {talk.think_s:g} s "
-                f"last far longer than {count} requests take to come; take more requests, fewer turns "
-                f"or shorter pauses"
+                f"last far longer than {count} requests take to come; take more requests, fewer "
+                f"turns or shorter pauses"
             )
         start_s = process(sessions, np.random.default_rng((seed, 0xA1)))
         rng = np.random.default_rng((seed, 0x7A))
