@@ -64,12 +64,12 @@ class Lane:
 
     def __post_init__(self) -> None:
         """Refuse a step that would cost less the more it does: the engine's bounds rest on it."""
-        places = sorted({0.0, 1e9, *(x for x, _ in (*knots(self.tokens), *knots(self.batch)))})
+        places = sorted({0.0, 1e6, *(x for x, _ in (*knots(self.tokens), *knots(self.batch)))})
         prompts = [interpolated(self.tokens, x) for x in places]
         answers = [f + interpolated(self.batch, x) for f, x in zip(prompts, places, strict=True)]
         for costs in (prompts, answers):
             for x, lower, higher in zip(places, [0.0, *costs], costs, strict=False):
-                if higher < lower * (1 - 1e-12):
+                if higher < lower - 1e-9 * max(prompts):
                     raise UsageError(
                         f"a curve falls from {lower:g} to {higher:g} at {x:g}; it must not fall"
                     )
