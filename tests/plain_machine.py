@@ -240,7 +240,7 @@ class Replica:
         Chosen: the front of the queue, for a preempted request, is that of its own priority.
         """
         ahead = [
-            other.asked.priority > request.asked.priority
+            other.asked.priority < request.asked.priority
             or (not at_front and other.asked.priority == request.asked.priority)
             for other in self.queue
         ]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from plain_simulator import Replay as Plain
 
 from wattbench.routing import choice
-from wattbench.routing.fleet import Site
+from wattbench.routing.fleet import Machine
 from wattbench.routing.layout import CANCELLED, SERVED
 from wattbench.routing.policies import (
     Arrival,
@@ -28,6 +28,7 @@ from wattbench.routing.policies import (
 from wattbench.routing.replay import PARTS, Replay, RouterSettings, replay
 from wattbench.routing.world import Demand
 
+pytestmark = pytest.mark.timeout(600)  # the kernels may have to be compiled first
 SEED = 7
 BUILT_IN: dict[str, type[BuiltIn]] = {
     "round robin": RoundRobin,
@@ -99,9 +100,42 @@ def _same_energy(run: Replay, plain: Plain) -> None:
         whole = sum(machine.joules.values())
         for part in PARTS:
             expected = machine.joules[part]  # type: ignore[index]
-            value = record[part] if part != "overhead" else record["fixed"] + busy[m] * record["busy_s"]
+            value = (
+                record[part] if part != "overhead" else record["fixed"] + busy[m] * record["busy_s"]
+            )
             assert value == pytest.approx(expected, rel=0, abs=1e-9 * whole + 1e-12), part
     for s, bill in enumerate(plain.sites):
         here = run.world.machines[run.world.machines["site"] == s]
         for mine, theirs in ((here["usd"], bill.cost_usd), (here["gco2e"], bill.emissions_gco2e)):
             assert mine.sum() == pytest.approx(theirs or 0.0, rel=1e-9)
+
+
+class _InPython:
+    """Least outstanding, as a plug-in in Python would have it."""
+
+    def choose(self, view: FleetView, arrival: Arrival) -> int:
+        del arrival
+        return int(np.argmin(view.outstanding))
+
+
+@settings(max_examples=30)
+@given(scenarios())
+def test_a_policy_in_python_routes_as_the_compiled_one(drawn: Scenario) -> None:
+    """Whatever the router may see, both see it."""
+    router = RouterSettings(
+        decision_s=drawn.router_s,
+        signals_every_s=drawn.signals_every_s,
+        own_sends=drawn.own_sends,
+    )
+    roomy = [dataclasses.replace(p, machine=_roomy(p.machine)) for p in drawn.fleet.pools]
+    fleet = dataclasses.replace(drawn.fleet, pools=tuple(roomy))
+    built_in = LeastOutstanding(NoOptions(), fleet, 0)
+    both = [replay(fleet, demand_of(drawn), each, router) for each in (built_in, _InPython())]
+    first, second = (run.world.requests for run in both)
+    assert first["machine"].tolist() == second["machine"].tolist()
+    assert first["finish_s"].tobytes() == second["finish_s"].tobytes()
+
+
+def _roomy(machine: Machine) -> Machine:
+    """With memory for any request, as a policy that looks at nothing else needs it."""
+    return dataclasses.replace(machine, kv_capacity_tokens=max(machine.kv_capacity_tokens, 90))

@@ -83,8 +83,7 @@ def look(w: Any, seen: Any, dials: Any) -> int:
         if dials[SIGNALS_S] > 0:
             refresh(w, seen, dials, w.requests[r].reach_s)
         for i in range(w.machines.shape[0]):
-            advance(w, i, w.requests[r].reach_s)
-            settle(w.calendar, i, w.machines[i].bound_s)
+            _carry(w, i, w.requests[r].reach_s)
     return r
 
 
@@ -126,9 +125,7 @@ def _next_turn(w: Any, seen: Any, dials: Any) -> int:
         if dials[SIGNALS_S] > 0 and at_s < math.inf:
             refresh(w, seen, dials, min(at_s, w.calendar[1]))
         if w.calendar[1] < at_s:
-            due = smallest(w.calendar)
-            advance(w, due, w.calendar[1])
-            settle(w.calendar, due, w.machines[due].bound_s)
+            _carry(w, smallest(w.calendar), w.calendar[1])
             continue
         if at_s == math.inf:
             return -1
@@ -164,10 +161,14 @@ def _take_turn(w: Any) -> int:
 def catch_up(w: Any, now_s: float) -> None:
     """Carry every machine that is due to ``now_s``."""
     while w.calendar[1] <= now_s:
-        i = smallest(w.calendar)
-        advance(w, i, now_s)
-        settle(w.calendar, i, w.machines[i].bound_s)
-        settle(w.loads, i, w.machines[i].outstanding)
+        _carry(w, smallest(w.calendar), now_s)
+
+
+@inlined
+def _carry(w: Any, i: int, until_s: float) -> None:
+    advance(w, i, until_s)
+    settle(w.calendar, i, w.machines[i].bound_s)
+    settle(w.loads, i, w.machines[i].outstanding)
 
 
 @inlined
