@@ -4,7 +4,7 @@ from wattbench.simulation.frames import SimulationFrames, frames_of, requests_of
 from wattbench.simulation.plan import Plan, plan_of
 from wattbench.simulation.results import as_json
 from wattbench.simulation.run import Outcome, compile_kernels, is_compiled, play
-from wattbench.simulation.scenario import Scenario, load_scenario, scenario_names
+from wattbench.simulation.scenario import Scenario, load_scenario, scenario_names, scenario_text
 
 __all__ = [
     "Outcome",
@@ -20,5 +20,6 @@ __all__ = [
     "play",
     "requests_of",
     "scenario_names",
+    "scenario_text",
     "simulate",
 ]

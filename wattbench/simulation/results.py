@@ -18,6 +18,7 @@ from wattbench.stats import CONFIDENCE
 from wattbench.traces import Trace
 
 SCHEMA_VERSION = 1
+NO_ENERGY = "the first policy used no energy"
 ONE_SEED = "one seed has no scatter"
 ORACLE = "the router sees every machine at the moment of each arrival: an oracle of the moment"
 UNSAID = "assumed"
@@ -122,9 +123,20 @@ def _policy(outcome: Outcome, text: str) -> dict[str, Any]:
     return {
         "policy": text,
         **shown,
+        "energy_ratio_to_first": estimate_json(_ratio(outcome, played)),
         "simulated_requests_per_s": requests / sum(each.wall_s for each in played),
         "per_seed": [_of_seed(each) for each in played],
     }
+
+
+def _ratio(outcome: Outcome, played: Sequence[Played]) -> Estimate:
+    """Energy over that of the first policy, seed by seed: what both share cancels."""
+    first = [each for each in outcome.played if each.policy == outcome.plan.policies[0]]
+    pairs = [
+        (each.figures["energy_joules"], of_first.figures["energy_joules"])
+        for each, of_first in zip(played, first, strict=True)
+    ]
+    return over_seeds([a / b if b else None for a, b in pairs], NO_ENERGY)
 
 
 def _of_seed(played: Played) -> dict[str, Any]:

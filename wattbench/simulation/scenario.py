@@ -274,6 +274,15 @@ def load_scenario(name_or_path: str, changes: Mapping[str, Any] | None = None) -
     return load_document(path, Scenario, _editor(changes or {}))
 
 
+def scenario_text(name_or_path: str) -> str:
+    """The scenario's file as it is written.
+
+    Raises:
+        DocumentError: If there is none.
+    """
+    return find_document(FOLDER, name_or_path, "simulation").read_text(encoding="utf-8")
+
+
 def scenario_names() -> list[str]:
     """Names of the shipped scenarios."""
     return shipped_names(FOLDER)
