@@ -42,7 +42,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "search": {"core"},
     "tpf": {"core", "stats", "documents", "hardware"},
     "economics": {"core", "stats", "documents", "hardware", "tpf"},
-    "routing": {"core", "stats", "hardware", "tpf"},
+    "routing": {"core", "stats", "plugins", "hardware", "tpf"},
     "simulation": {"core", "stats", "documents", "hardware", "plugins", "routing", "traces"},
     "comparison": {"core", "energy", "stats", "metrics", "results"},
     "frames": {"core", "store", "metrics", "results"},

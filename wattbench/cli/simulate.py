@@ -123,7 +123,6 @@ def command(
     shown = {
         "schema_version": 1,
         "simulation_id": f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
-        "database": show_url(url),
         "scenario": first.name,
         "about": first.about,
         "set": changes,
@@ -131,6 +130,7 @@ def command(
         "cases": shown_cases,
     }
     _keep(url, text, shown, first.seed_list()[0])
+    shown["database"] = show_url(url)
     if as_json:
         click.echo(json.dumps(shown, allow_nan=False))
     else:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from wattbench.cli.tables import console
-from wattbench.store import connect, database_url, load_simulation
+from wattbench.store import connect, database_url, load_simulation, show_url
 
 JOULES_PER_KWH = 3.6e6
 LEGEND = (
@@ -29,15 +29,17 @@ def show_simulation(simulation_id: str, database: str | None, *, as_json: bool) 
         UsageError: If there is none of that name.
         StoreError: If the database cannot be read.
     """
-    engine = connect(database_url(database), create=False)
+    url = database_url(database)
+    engine = connect(url, create=False)
     try:
         stored = load_simulation(engine, simulation_id)
     finally:
         engine.dispose()
+    shown = {**stored.result, "database": show_url(url)}
     if as_json:
-        click.echo(json.dumps(dict(stored.result), allow_nan=False))
+        click.echo(json.dumps(shown, allow_nan=False))
     else:
-        print_simulation(dict(stored.result))
+        print_simulation(shown)
 
 
 def print_simulation(shown: dict[str, Any]) -> None:
@@ -53,8 +55,7 @@ def print_simulation(shown: dict[str, Any]) -> None:
         _print_case(out, case)
     for note in dict.fromkeys(note for case in shown["cases"] for note in _basis(case)):
         out.print(f"  {escape(note)}", soft_wrap=True)
-    if shown["database"] is not None:
-        out.print(f"kept as {shown['simulation_id']} in {escape(shown['database'])}")
+    out.print(f"kept as {shown['simulation_id']} in {escape(shown['database'])}", soft_wrap=True)
 
 
 def _print_case(out: Console, case: dict[str, Any]) -> None:

@@ -8,7 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from wattbench import plugins
 from wattbench.core.errors import OptionError, UsageError, did_you_mean
@@ -97,6 +104,22 @@ class RouterText(Document):
         return lengths_known(self.lengths_known)
 
 
+def _stands_somewhere(pool: PoolText, info: ValidationInfo) -> PoolText:
+    names = [site.name for site in info.data.get("sites", ())]
+    if pool.site is None and len(names) > 1:
+        raise ValueError(f"pool {pool.name} stands nowhere; add site: one of {', '.join(names)}")
+    if pool.site is not None and names and pool.site not in names:
+        hint = did_you_mean(pool.site, names)
+        raise ValueError(f"site {pool.site!r} is none of {', '.join(names)}{hint}")
+    return pool
+
+
+def _fits_the_fleet(text: str, info: ValidationInfo) -> str:
+    if {"sites", "pools"} <= set(info.data):
+        made(lambda: policy(text, _fleet(info.data["sites"], info.data["pools"]), 0))
+    return text
+
+
 class Scenario(Document):
     """A fleet, what comes to it, and the policies that are compared.
 
@@ -119,9 +142,15 @@ class Scenario(Document):
     sites: Annotated[tuple[SiteText, ...], Field(min_length=1, max_length=1000)] = (
         SiteText(name=SITE),
     )
-    pools: Annotated[tuple[PoolText, ...], Field(min_length=1, max_length=1000)]
+    pools: Annotated[
+        tuple[Annotated[PoolText, AfterValidator(_stands_somewhere)], ...],
+        Field(min_length=1, max_length=1000),
+    ]
     router: RouterText = RouterText()
-    policies: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
+    policies: Annotated[
+        tuple[Annotated[str, AfterValidator(_fits_the_fleet)], ...],
+        Field(min_length=1, max_length=100),
+    ]
     trace: TraceText
     slo: Slo | None = None
     classes: dict[str, ClassText] = Field(default_factory=dict)
@@ -168,12 +197,8 @@ class Scenario(Document):
 
     @field_validator("policies")
     @classmethod
-    def _known_policies(cls, texts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _other_policies(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         _once(list(texts))
-        if {"sites", "pools"} <= set(info.data):
-            fleet = _fleet(info.data["sites"], info.data["pools"])
-            for text in texts:
-                made(lambda text=text: policy(text, fleet, 0))  # type: ignore[misc]
         return texts
 
     @field_validator("slo")
@@ -211,12 +236,8 @@ def _fleet(sites: Sequence[SiteText], pools: Sequence[PoolText]) -> Fleet:
     """The fleet.
 
     Raises:
-        UsageError: If a pool stands nowhere, or a cap cannot be obeyed.
+        UsageError: If a cap cannot be obeyed.
     """
-    for pool in pools:
-        if pool.site is None and len(sites) > 1:
-            names = ", ".join(site.name for site in sites)
-            raise UsageError(f"pool {pool.name} stands nowhere; add site: one of {names}")
     return Fleet(
         pools=tuple(
             Pool(machine=pool.machine, count=pool.count, site=pool.site or sites[0].name)
