@@ -13,7 +13,8 @@ import pytest
 from command import called
 from simulations import SMALL, scenario
 
-DOC = Path(__file__).parents[1] / "docs" / "simulation.md"
+ROOT = Path(__file__).parents[1]
+DOC, README = ROOT / "docs" / "simulation.md", ROOT / "README.md"
 SHIPPED = ("eight-h100", "unlike-machines")
 TRACE = "poisson,rate=20,count=200,input=40,output=12,sigma=0.5"
 
@@ -293,3 +294,23 @@ def test_a_kept_simulation_is_read(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "least_outstanding" in shown.stdout
     assert "small" in called("list", "simulations", "--db", kept).stdout
+
+
+@pytest.mark.parametrize(("page", "name"), [(DOC, SHIPPED[1]), (README, SHIPPED[0])])
+def test_the_tables_of_the_docs_are_what_the_command_prints(
+    page: Path, name: str, database: str
+) -> None:
+    """Every line of the block below the command."""
+    (block,) = re.findall(
+        rf"wattbench simulate {name}\n```\n\n```text\n(.*?)\n```", page.read_text(), re.DOTALL
+    )
+    printed = called("simulate", name, "--db", database).stdout
+    lines = [line.rstrip() for line in printed.splitlines()]
+    assert [line for line in block.splitlines() if line not in lines] == []
+
+
+def test_the_scenario_of_the_docs_is_one(tmp_path: Path, database: str) -> None:
+    """The file that docs/simulation.md shows runs as it stands."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL)
+    path = scenario(tmp_path, text=block)
+    assert called("simulate", path, "--db", database, "--seeds", "1").returncode == 0

@@ -109,7 +109,7 @@ SERVICE: tuple[tuple[str, Cell], ...] = (
     ("not served", _lost),
 )
 BILL: tuple[tuple[str, Cell], ...] = (
-    ("J / J of the first", _ranged("energy_ratio_to_first")),
+    ("energy / first", _ranged("energy_ratio_to_first")),
     ("J/request", _ranged("energy_per_request_joules")),
     ("kWh, facility", _ranged("facility_energy_joules", 1 / JOULES_PER_KWH)),
     ("$", _ranged("cost_usd")),
@@ -134,6 +134,7 @@ def _basis(case: dict[str, Any]) -> list[str]:
         + (f" ({each['source']})" if each["source"] else "")
         for each in case["pools"]
     ]
+    found.append(f"joules are {case['energy_kind']}, as the least known curve of the fleet")
     found += [f"trace {each['name']}: {each['requests']} requests" for each in case["traces"][:1]]
     found += case["notes"]
     policy = case["policies"][0]

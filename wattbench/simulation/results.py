@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from scipy.special import stdtrit
@@ -12,6 +12,7 @@ from scipy.special import stdtrit
 from wattbench.core.result import Estimate
 from wattbench.core.slo import Objective
 from wattbench.simulation.figures import nested, reason_of
+from wattbench.simulation.parts import Kind
 from wattbench.simulation.plan import Plan
 from wattbench.simulation.run import Outcome, Played, same_traces
 from wattbench.stats import CONFIDENCE
@@ -22,6 +23,8 @@ NO_ENERGY = "the first policy used no energy"
 ONE_SEED = "one seed has no scatter"
 ORACLE = "the router sees every machine at the moment of each arrival: an oracle of the moment"
 UNSAID = "assumed"
+KINDS = get_args(Kind)
+"""The best known first."""
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -31,6 +34,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "scenario": plan.name,
         "horizon_s": outcome.horizon_s,
         "seeds": list(plan.seeds),
+        "energy_kind": _worst_kind(plan),
         "pools": _pools(plan),
         "router": _router(plan),
         "traces": [_trace(trace) for trace in outcome.traces],
@@ -55,6 +59,12 @@ def _pools(plan: Plan) -> list[dict[str, Any]]:
         }
         for pool, origin in zip(plan.fleet.pools, origins, strict=True)
     ]
+
+
+def _worst_kind(plan: Plan) -> str:
+    """How the joules are known: as the least known curve of the fleet."""
+    kinds: list[str] = [each["kind"] for each in _pools(plan)]
+    return max(kinds, key=KINDS.index)
 
 
 def _router(plan: Plan) -> dict[str, Any]:
