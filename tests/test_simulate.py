@@ -314,3 +314,47 @@ def test_the_scenario_of_the_docs_is_one(tmp_path: Path, database: str) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", DOC.read_text(), re.DOTALL)
     path = scenario(tmp_path, text=block)
     assert called("simulate", path, "--db", database, "--seeds", "1").returncode == 0
+
+
+PLUGIN = """
+from dataclasses import dataclass
+from wattbench.plugins import option
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    place: int = option(0, "the machine")
+
+class Always:
+    "Always the same machine."
+    Options = Options
+
+    def __init__(self, options, fleet, seed):
+        self.place = options.place
+
+    @staticmethod
+    def availability():
+        return None
+
+    def choose(self, view, arrival):
+        return self.place
+"""
+
+
+def test_a_policy_of_ones_own(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed package offers it by an entry point; what it chooses wrongly is refused."""
+    (tmp_path / "own_policy.py").write_text(PLUGIN)
+    package = tmp_path / "own_policy-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: own-policy\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[wattbench.policies]\nalways = own_policy:Always\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "Always the same machine." in called("list", "policies").stdout
+    path = scenario(tmp_path, (TRACE, "poisson,rate=5,count=20,input=40,output=12"))
+    (case,) = simulated(path, database, "--policy", "always,place=2")["cases"]
+    (policy,) = case["policies"]
+    assert policy["pools"]["large"]["served"]["value"] == 20
+    done = called("simulate", path, "--db", database, "--policy", "always,place=3")
+    assert done.returncode == 2
+    assert "chose machine 3 for request 1; there are 3, numbered from 0" in done.stderr

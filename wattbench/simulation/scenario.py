@@ -195,6 +195,11 @@ class Scenario(Document):
             raise ValueError(f"site {router.site!r} is none of {', '.join(names)}")
         return router
 
+    @field_validator("policies", mode="before")
+    @classmethod
+    def _one_or_more(cls, policies: object) -> object:
+        return [policies] if isinstance(policies, str) else policies
+
     @field_validator("policies")
     @classmethod
     def _other_policies(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
