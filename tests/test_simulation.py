@@ -269,3 +269,53 @@ def test_seeds_that_replay_the_same_requests_are_told(tmp_path: Path) -> None:
     assert like["traces"][0]["requests"] == 40
     assert "as it was up to 0.1 s ago" in like["notes"][0]
     assert SMALL.count("signals_every_s") == 1
+
+
+BY_HAND = """\
+sites:
+  - name: site
+    pue: 2
+    network_s: 0.25
+    price_usd_per_kwh: {at_s: [0, 3], values: [1, 2]}
+    carbon_gco2e_per_kwh: 3.6e6
+pools:
+  - name: one
+    step:
+      memory: {base: 0.5, per_request: 0.1, per_prompt_token: 0.01}
+      energy: {base: 10, per_request: 1, per_prompt_token: 0.5}
+      busy_watts: 20
+    max_batch: 2
+    max_step_tokens: 16
+    kv_capacity_tokens: 100
+    idle_watts: 4
+router: {decision_s: 0.05, decision_joules: 3}
+policies: [round_robin]
+trace: one.csv
+horizon_s: 4
+"""
+
+
+def test_one_request_by_hand(tmp_path: Path) -> None:
+    """Reaches the machine at 0.3 s; a prompt step and two decode steps of 0.6 s; idle until 4 s."""
+    (tmp_path / "one.csv").write_text("time_s,input_tokens,output_tokens\n0,10,3\n")
+    outcome = play(plan_of(load_scenario(scenario(tmp_path, text=BY_HAND))))
+    found = outcome.played[0].figures
+    expected = {
+        "energy_breakdown_joules.idle": 4 * (0.3 + 1.9),
+        "energy_breakdown_joules.prefill": 0.5 * 10,
+        "energy_breakdown_joules.decode": 2 * 1,
+        "energy_breakdown_joules.batching_overhead": 3 * (10 + 20 * 0.6),
+        "energy_breakdown_joules.router": 3,
+        "energy_joules": 84.8,
+        "facility_energy_joules": 2 * 84.8,
+        "energy_per_output_token_joules": 84.8 / 3,
+        "energy_per_request_joules": 84.8,
+        "tokens_per_joule": 3 / 84.8,
+        "cost_usd": 2 * (80.8 * 1 + 4 * 2) / 3.6e6,  # 4 J of idling come after 3 s
+        "emissions_gco2e": 2 * 84.8,
+        "ttft_s.p99": 0.9,
+        "tpot_s.p50": 0.6,
+        "e2e_s.p95": 2.1,
+        "pools.one.busy_fraction": 1.8 / 4,
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected)

@@ -95,6 +95,7 @@ def test_a_calibration_is_read_from_its_file(tmp_path: Path) -> None:
 """
     (ours,) = load_scenario(scenario(tmp_path, (pools, pool))).pools
     assert (ours.curve.kind, ours.curve.source) == ("measured", "runs a and b")
+    assert ours.curve.fit == {"r2": 0.99}
     assert (ours.machine.max_batch, ours.machine.idle_watts) == (16, 40)
     assert ours.machine.step.time_s((2, 1000, 0, 0)) == pytest.approx(0.01 + 2e-5 + 1.5e-5)
     (tmp_path / "fit.json").write_text(json.dumps({**fitted, "max_bach": 1}))

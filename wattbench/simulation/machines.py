@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,6 +106,7 @@ class Curve:
         limits: Limits that the source knows, by their key.
         model: The model it serves; empty: not said.
         device_count: Devices of the replica.
+        fit: How well a fitted curve fits; empty of others.
     """
 
     step: StepModel
@@ -114,6 +115,7 @@ class Curve:
     limits: Mapping[str, Any]
     model: str = ""
     device_count: int = 1
+    fit: Mapping[str, Any] = field(default_factory=dict)
 
 
 class PoolText(Limits):
@@ -233,7 +235,8 @@ def calibrated(path: Path) -> Curve:
     return Curve(
         step=text.step.step(),
         kind=text.step.kind if stated else "measured",
-        source=text.step.source or text.about or str(path.name),
+        source=text.step.source or text.about or text.name or path.name,
+        fit=text.fit,
         limits=text.stated(),
     )
 

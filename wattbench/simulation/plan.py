@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from wattbench.core.errors import UsageError
 from wattbench.core.slo import Objective
@@ -16,10 +17,11 @@ from wattbench.traces import Trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurveOrigin:
-    """How a pool's curve is known, and from where."""
+    """How a pool's curve is known, from where, and how well it fits if it was fitted."""
 
     kind: str
     source: str
+    fit: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,8 @@ def plan_of(scenario: Scenario) -> Plan:
         name=scenario.name,
         fleet=fleet,
         origins=tuple(
-            CurveOrigin(kind=pool.curve.kind, source=pool.curve.source) for pool in scenario.pools
+            CurveOrigin(kind=pool.curve.kind, source=pool.curve.source, fit=pool.curve.fit)
+            for pool in scenario.pools
         ),
         traces=lambda seed: scenario.trace.trace(seed, scenario.folder),
         policies=scenario.policies,

@@ -54,6 +54,7 @@ def _pools(plan: Plan) -> list[dict[str, Any]]:
             "devices": pool.machine.device_count,
             "kind": UNSAID if origin is None else origin.kind,
             "source": None if origin is None else origin.source,
+            "fit": None if origin is None else dict(origin.fit) or None,
             "peak_watts": pool.machine.peak_watts,
             "idle_watts": pool.machine.idle_watts,
         }
