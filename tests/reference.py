@@ -38,6 +38,7 @@ def render() -> str:
         *(part for context in contexts() for part in _command(context)),
         *_plugins("backends", "Backends"),
         *_plugins("meters", "Meters"),
+        *_plugins("policies", "Routing policies"),
         *_metrics(),
         *_findings(),
         *_exit_codes(),
@@ -77,18 +78,20 @@ def _command(context: click.Context) -> Iterator[str]:
 
 def _plugins(group: Group, title: str) -> Iterator[str]:
     yield f"## {title}"
-    yield f"`--{group[:-1]} NAME[,KEY=VALUE…]`; a value with commas stands in quotes."
+    one = plugins.SINGULAR[group]
+    yield f"`--{one} NAME[,KEY=VALUE…]`; a value with commas stands in quotes."
     for name in plugins.names(group):
         plugin = plugins.find(group, name)
         if not plugin.__module__.startswith("wattbench."):
             continue
-        yield f"### {group[:-1].title()} `{name}`"
+        yield f"### {one.title()} `{name}`"
         yield _first_paragraph(plugin)
         rows = [
             (f"`{option['name']}`", option["type"], f"`{option['default']}`", option["help"])
             for option in describe_options(plugin.Options)
         ]
-        yield _table(("key", "type", "default", "meaning"), rows)
+        if rows:
+            yield _table(("key", "type", "default", "meaning"), rows)
 
 
 def _metrics() -> Iterator[str]:

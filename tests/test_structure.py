@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "wattbench"
 Rule = Callable[[Path], list[str]]
 
 ALLOWED: Mapping[str, Set[str]] = {
-    "wattbench": {"frames"},
+    "wattbench": {"frames", "routing", "simulation", "traces"},
     "exports": {"core", "metrics", "results", "frames", "interchange"},
     "core": set(),
     "documents": {"core"},
@@ -42,7 +42,8 @@ ALLOWED: Mapping[str, Set[str]] = {
     "search": {"core"},
     "tpf": {"core", "stats", "documents", "hardware"},
     "economics": {"core", "stats", "documents", "hardware", "tpf"},
-    "routing": {"core", "stats", "hardware", "tpf"},
+    "routing": {"core", "stats", "plugins", "hardware", "tpf"},
+    "simulation": {"core", "stats", "documents", "hardware", "plugins", "routing", "traces"},
     "comparison": {"core", "energy", "stats", "metrics", "results"},
     "frames": {"core", "store", "metrics", "results"},
     "audit": {"core", "energy", "stats", "metrics", "results"},
@@ -63,7 +64,7 @@ FENCES: Mapping[str, Set[str]] = {
     "click": {"cli"},
     "rich": {"cli"},
     "aiohttp": {"backends", "emulator", "meters", "openai_api", "serving"},
-    "pydantic": {"documents", "workload", "hardware", "interchange", "economics"},
+    "pydantic": {"documents", "workload", "hardware", "interchange", "economics", "simulation"},
     "yaml": {"documents", "workload", "hardware", "exports"},
     "openvino": {"backends"},
     "openvino_genai": {"backends"},
@@ -177,6 +178,7 @@ UNITLESS: Mapping[str, Set[str]] = {
         "routing.step.Lane.",
     },
     "the unit is that of what holds the series": {"routing.fleet.Series."},
+    "seconds or joules as the lane says, or the unit of the scenario's key": {"simulation.parts."},
     "a pure number, by its name in the field": {"routing.fleet.Site.pue"},
 }
 """Public numbers whose name does not end in a unit, by the reason why that is right. A name that

@@ -7,7 +7,7 @@ models that forbid unknown keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -118,8 +118,15 @@ def shipped_names(folder: str) -> list[str]:
     return sorted(path.stem for path in shipped_folder(folder).glob("*.yaml"))
 
 
-def load_document(path: Path, model: type[ModelT]) -> ModelT:
+def load_document(
+    path: Path, model: type[ModelT], edit: Callable[[dict[str, Any]], None] | None = None
+) -> ModelT:
     """Read a YAML file into a format; its validators find ``folder`` and ``stem`` in their context.
+
+    Args:
+        path: The file.
+        model: Its format.
+        edit: Changes what was read, before it is checked.
 
     Raises:
         DocumentError: Unreadable file, broken YAML, unknown key or impossible value.
@@ -127,6 +134,9 @@ def load_document(path: Path, model: type[ModelT]) -> ModelT:
     data, lines = _parsed(_text(path), str(path))
     if not isinstance(data, dict):
         raise DocumentError(f"{path}: must be a mapping of keys, not {type(data).__name__}")
+    if edit is not None:
+        edit(data)
+        lines = dict(_edited_lines(data, (), 1, lines))
     try:
         return model.model_validate(data, context={"folder": path.parent, "stem": path.stem})
     except pydantic.ValidationError as error:
@@ -203,6 +213,20 @@ def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield from _lines(value, (*path, index))
+
+
+def _edited_lines(
+    value: object, path: KeyPath, line: int, lines: dict[KeyPath, int]
+) -> Iterator[tuple[KeyPath, int]]:
+    """Line of every key; one that the file does not have takes that of what it stands in."""
+    line = lines.get(path, line)
+    yield path, line
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _edited_lines(inner, (*path, key), line, lines)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _edited_lines(inner, (*path, index), line, lines)
 
 
 def _explain(

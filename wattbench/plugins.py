@@ -1,6 +1,7 @@
 """Plug-ins: finding them, and the one option grammar ``NAME[,key=value…]``.
 
-A plug-in is a class under the entry-point group ``wattbench.backends`` or ``wattbench.meters``.
+A plug-in is a class under the entry-point group ``wattbench.backends``, ``wattbench.meters`` or
+``wattbench.policies``.
 It has a frozen dataclass ``Options`` whose fields carry a default and ``help``, a static
 ``availability()`` that says why it cannot work here (None: it can), and a constructor
 ``(options, context)``. The built-ins use the same groups.
@@ -23,7 +24,8 @@ from wattbench.core.errors import OptionError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from wattbench.core.protocols import Backend
 
-Group = Literal["backends", "meters"]
+Group = Literal["backends", "meters", "policies"]
+SINGULAR: Mapping[Group, str] = {"backends": "backend", "meters": "meter", "policies": "policy"}
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -207,11 +209,11 @@ def find(group: Group, name: str) -> Any:
     known = names(group)
     if name not in known:
         hint = did_you_mean(name, known)
-        raise UsageError(f"unknown {group[:-1]} {name!r}{hint} (there are {', '.join(known)})")
+        raise UsageError(f"unknown {SINGULAR[group]} {name!r}{hint} (there are {', '.join(known)})")
     (entry,) = importlib.metadata.entry_points(group=f"wattbench.{group}", name=name)
     try:
         return entry.load()
     except ImportError as error:
         raise UsageError(
-            f"{group[:-1]} {name!r} ({entry.value}) cannot be imported: {error}"
+            f"{SINGULAR[group]} {name!r} ({entry.value}) cannot be imported: {error}"
         ) from error

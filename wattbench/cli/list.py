@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import click
 from rich.markup import escape
@@ -23,9 +23,11 @@ from wattbench.plugins import Group, describe_options
 from wattbench.store import (
     RunSummary,
     StoredCalibration,
+    StoredSimulation,
     connect,
     database_url,
     list_calibrations,
+    list_simulations,
     select_runs,
 )
 from wattbench.workload import load_workload, workload_names
@@ -33,8 +35,10 @@ from wattbench.workload import load_workload, workload_names
 TOPICS = (
     "runs",
     "calibrations",
+    "simulations",
     "backends",
     "meters",
+    "policies",
     "workloads",
     "hardware",
     "models",
@@ -53,7 +57,7 @@ TOPICS = (
 @database_option
 @json_option
 def command(topic: str, selector: str | None, database: str | None, as_json: bool) -> None:
-    """List stored runs or calibrations, or what there is to run, to measure with and to buy.
+    """List what is stored, and what there is to run, to measure with, to buy and to simulate.
 
     Of a machine it says how its power under load is known: measured on that device, modelled,
     nameplate, or assumed. Of a model it gives billions of weights.
@@ -62,16 +66,18 @@ def command(topic: str, selector: str | None, database: str | None, as_json: boo
         rows = _run_rows(selector, database)
     elif topic == "calibrations":
         rows = _calibration_rows(database)
+    elif topic == "simulations":
+        rows = _simulation_rows(database)
     elif topic == "workloads":
         rows = [{"name": n, "about": load_workload(n).about} for n in workload_names()]
     elif topic == "scenarios":
-        rows = [{"name": n, "about": load_scenario(n).about} for n in scenario_names()]
+        rows = _scenario_rows()
     elif topic == "hardware":
         rows = _hardware_rows()
     elif topic == "models":
         rows = [_model_row(name) for name in model_names()]
     else:
-        rows = _plugin_rows("backends" if topic == "backends" else "meters")
+        rows = _plugin_rows(cast(Group, topic))
     if as_json:
         click.echo(json.dumps({"schema_version": 1, topic: rows}))
     else:
@@ -130,6 +136,39 @@ def _calibration_row(stored: StoredCalibration) -> dict[str, Any]:
         "from_watts": round(fit.low_watts, 2),
         "to_watts": round(fit.high_watts, 2),
     }
+
+
+def _simulation_rows(database: str | None) -> list[dict[str, Any]]:
+    engine = connect(database_url(database), create=False)
+    try:
+        return [_simulation_row(one) for one in list_simulations(engine)]
+    finally:
+        engine.dispose()
+
+
+def _simulation_row(stored: StoredSimulation) -> dict[str, Any]:
+    created = datetime.fromtimestamp(stored.created_unix_s).astimezone()
+    cases: Any = stored.result["cases"]
+    return {
+        "simulation_id": stored.simulation_id,
+        "created": created.isoformat(timespec="seconds"),
+        "scenario": stored.result["scenario"],
+        "policies": ", ".join(each["policy"] for each in cases[0]["policies"]),
+        "cases": len(cases),
+        "seeds": len(cases[0]["seeds"]),
+    }
+
+
+def _scenario_rows() -> list[dict[str, Any]]:
+    from wattbench import simulation
+
+    bought = [
+        {"name": n, "command": "procure", "about": load_scenario(n).about} for n in scenario_names()
+    ]
+    return bought + [
+        {"name": n, "command": "simulate", "about": simulation.load_scenario(n).about}
+        for n in simulation.scenario_names()
+    ]
 
 
 def _hardware_rows() -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from wattbench.core.errors import Interrupted, WattbenchError
 COMMANDS = {
     "run": "Measure a workload: joules per token, latency, and how sure both are.",
     "search": "Find the load with the most tokens per joule that meets the service level.",
-    "list": "What there is: runs, backends, meters, workloads, hardware, models, scenarios, …",
+    "list": "What there is: runs, backends, meters, policies, hardware, models, scenarios, …",
     "show": "Conclude again from raw records; print a machine profile or model, figure by figure.",
     "compare": "Is the difference between two stored results real? Gates for CI.",
     "energy": "Joules of a window from a log of power or of an energy counter.",
@@ -25,6 +25,7 @@ COMMANDS = {
     "audit": "Do published figures agree with themselves, and which rankings survive?",
     "tpf": "The Token Production Function: fit, predict, ceilings, levers, checklist.",
     "procure": "What to buy for a site: tokens, joules, $ and carbon, and what to measure first.",
+    "simulate": "Route a trace over a fleet: joules, latency, $ and carbon of each policy.",
     "attach": "Add the log of another meter to stored runs, on their clock.",
     "calibrate": "Fit a wall meter to the meters of the devices, over stored runs.",
     "detach": "Take an attached log out of a stored run again.",

@@ -14,6 +14,7 @@ from wattbench.cli.options import (
     json_option,
     require_valid_option,
 )
+from wattbench.cli.simulate_text import show_simulation
 from wattbench.cli.stored import calibration_of, load_runs
 from wattbench.cli.tables import print_points, require_valid
 from wattbench.core.errors import UsageError
@@ -22,7 +23,7 @@ from wattbench.store import database_url, show_url
 
 
 @click.command(name="show")
-@click.argument("selector", metavar="[RUN|hardware|model]", default="latest")
+@click.argument("selector", metavar="[RUN|hardware|model|simulation]", default="latest")
 @click.argument("name", metavar="[NAME]", required=False)
 @calibration_option
 @require_valid_option
@@ -44,7 +45,11 @@ def command(
 
     `show hardware NAME` and `show model NAME` print every figure of a machine profile or model
     descriptor, by its shipped name or path, with how it is known, its source and its date.
+    `show simulation ID` prints a stored simulation again; latest is the last one.
     """
+    if selector == "simulation":
+        show_simulation(name or "latest", database, as_json=as_json)
+        return
     if selector in ("hardware", "model"):
         if name is None:
             topic = "hardware" if selector == "hardware" else "models"

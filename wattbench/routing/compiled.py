@@ -46,6 +46,12 @@ def _compiled(function: KernelT, inline: str) -> KernelT:
         config.CACHE_DIR = before
 
 
+def is_kept(name: str) -> bool:
+    """Whether a kernel was compiled before, by its ``module.name``."""
+    folder = _cache_folder()
+    return folder is not None and any(Path(folder).rglob(f"{name}-*.nbi"))
+
+
 @cache
 def _cache_folder() -> str | None:
     """Where compiled kernels lie, by the hash of their sources; None where nothing can be kept."""

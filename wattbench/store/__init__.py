@@ -18,6 +18,12 @@ from wattbench.store.imports import (
     join_imported,
 )
 from wattbench.store.reader import RunSummary, load_run, select_runs
+from wattbench.store.simulations import (
+    StoredSimulation,
+    list_simulations,
+    load_simulation,
+    save_simulation,
+)
 from wattbench.store.writer import StoreWriter, add_traces, remove_domain
 
 __all__ = [
@@ -27,6 +33,7 @@ __all__ = [
     "RunSummary",
     "StoreWriter",
     "StoredCalibration",
+    "StoredSimulation",
     "add_imported",
     "add_traces",
     "check_place",
@@ -36,10 +43,13 @@ __all__ = [
     "has_run",
     "join_imported",
     "list_calibrations",
+    "list_simulations",
     "load_calibration",
     "load_run",
+    "load_simulation",
     "remove_domain",
     "save_calibration",
+    "save_simulation",
     "select_runs",
     "show_url",
 ]

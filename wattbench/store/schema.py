@@ -136,6 +136,17 @@ calibrations = sa.Table(
     sa.Column("fit", sa.JSON, nullable=False),
 )
 
+simulations = sa.Table(
+    "simulations",
+    metadata,
+    sa.Column("simulation_id", sa.String(40), primary_key=True),
+    sa.Column("created_unix_s", sa.Float, nullable=False, index=True),
+    sa.Column("scenario", sa.Text, nullable=False),
+    sa.Column("result", sa.JSON, nullable=False),
+    sa.Column("versions", sa.JSON, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+)
+
 documents = sa.Table(
     "documents",
     metadata,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from wattbench.core.errors import OptionError, UsageError, did_you_mean
-from wattbench.plugins import PluginSpec, option, parse_options, parse_spec
+from wattbench.plugins import option, parse_options, parse_spec
 from wattbench.traces.derive import first, like, scaled, sliced
 from wattbench.traces.formats import Format
 from wattbench.traces.generate import diurnal_trace, gamma_trace, poisson_trace
@@ -133,8 +133,13 @@ OPTIONS: dict[str, type[Any]] = {**GENERATORS, "PATH": _File}
 """What each kind of spec may have, for listings."""
 
 
-def trace_from_spec(text: str) -> Trace:
+def trace_from_spec(text: str, *, seed: int = 0, folder: Path = Path()) -> Trace:
     """The trace that a text of the command line means.
+
+    Args:
+        text: A generator or a path, with options.
+        seed: Added to the seed of the text.
+        folder: What paths are relative to.
 
     Example:
         >>> len(trace_from_spec("poisson,rate=20,count=100,input=1000,output=200,seed=1"))
@@ -143,10 +148,10 @@ def trace_from_spec(text: str) -> Trace:
     Raises:
         UsageError: For an unknown generator or option, an impossible value or a bad file.
     """
-    if _is_file(text):
-        return read_trace(text)
+    if _is_file(folder, text):
+        return read_trace(str(folder / text), seed=seed)
     spec = parse_spec(text)
-    if spec.name not in GENERATORS and not _is_file(spec.name):
+    if spec.name not in GENERATORS and not _is_file(folder, spec.name):
         hint = did_you_mean(spec.name, list(GENERATORS))
         raise UsageError(
             f"{spec.name!r} is no trace file and no generator{hint} (there are "
@@ -154,22 +159,25 @@ def trace_from_spec(text: str) -> Trace:
         )
     try:
         if spec.name in GENERATORS:
-            return parse_options(spec, GENERATORS[spec.name]).trace()  # type: ignore[no-any-return]
-        return _from_file(spec)
+            options = parse_options(spec, GENERATORS[spec.name])
+            lengths = None if options.lengths is None else str(folder / options.lengths)
+            options = replace(options, seed=options.seed + seed, lengths=lengths)
+            return options.trace()  # type: ignore[no-any-return]
+        options = parse_options(spec, _File)
+        return _from_file(str(folder / spec.name), replace(options, seed=options.seed + seed))
     except ValueError as error:
         raise OptionError(f"{spec.name}: {error}") from error
 
 
-def _is_file(text: str) -> bool:
+def _is_file(folder: Path, text: str) -> bool:
     try:
-        return Path(text).is_file()
+        return (folder / text).is_file()
     except (OSError, ValueError):
         return False
 
 
-def _from_file(spec: PluginSpec) -> Trace:
-    options: _File = parse_options(spec, _File)
-    trace = read_trace(spec.name, options.format, seed=options.seed)
+def _from_file(path: str, options: _File) -> Trace:
+    trace = read_trace(path, options.format, seed=options.seed)
     if options.start_s is not None or options.end_s is not None:
         end_s = float("inf") if options.end_s is None else options.end_s
         trace = sliced(trace, options.start_s or 0.0, end_s)

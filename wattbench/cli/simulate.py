@@ -1,0 +1,268 @@
+"""``wattbench simulate``: what each routing policy makes of a trace and a fleet."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import json
+import platform
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from wattbench import __version__, simulation
+from wattbench.cli.options import database_option, json_option
+from wattbench.cli.simulate_text import print_simulation
+from wattbench.core.errors import DocumentError, UsageError
+from wattbench.documents import yaml_value
+from wattbench.simulation import (
+    Outcome,
+    Scenario,
+    compile_kernels,
+    is_compiled,
+    load_scenario,
+    plan_of,
+    play,
+    requests_of,
+    scenario_text,
+)
+from wattbench.store import (
+    StoredSimulation,
+    check_place,
+    connect,
+    database_url,
+    save_simulation,
+    show_url,
+)
+from wattbench.traces.formats import FORMATS
+
+MAX_CASES = 1000
+Changes = dict[str, Any]
+
+
+@click.command(name="simulate")
+@click.argument("scenario", metavar="SCENARIO")
+@click.option("--trace", metavar="FILE|SPEC", help="In place of the scenario's: docs/traces.md.")
+@click.option("--trace-format", type=click.Choice(FORMATS), help="What the file of --trace is.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="A,B…",
+    help="In place of the scenario's; options follow a name, as in cost,ttft_s=1. May be repeated.",
+)
+@click.option("--seeds", type=click.IntRange(1, 10_000), help="How many, in place of its own.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A value of the scenario, such as pools.gpu.count=8 or router.signals_every_s=1.",
+)
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="KEY=V1,V2,…",
+    help="Several values of one key, each with all policies; may be repeated.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="Processes; the results are the same.  [default: 1, or all processors for a large one]",
+)
+@click.option(
+    "--requests",
+    "requests_file",
+    metavar="FILE.csv",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Every request with its times, machine and latencies.",
+)
+@database_option
+@json_option
+def command(
+    scenario: str,
+    *,
+    requests_file: Path | None,
+    workers: int | None,
+    database: str | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Route a trace over a fleet of machines, by several policies.
+
+    SCENARIO is a shipped name or a YAML file (docs/simulation.md): sites, pools of machines, a
+    trace, policies and a service level. Every policy meets the same requests. Joules stand beside
+    latency and service level: a policy that saves energy by making users wait has saved nothing.
+
+    The result is kept in the database: `wattbench list simulations`, `wattbench show simulation`.
+    """
+    changes = _changes(asked)
+    sweep = _sweep(asked["sweeps"], changes)
+    text = scenario_text(scenario)
+    cases = [(values, _loaded(scenario, {**changes, **values})) for values in sweep]
+    url = database_url(database)
+    check_place(url)
+    _compiled()
+    if requests_file is not None:
+        _write(requests_file, "")
+    shown_cases = []
+    for values, case in cases:
+        outcome = _played(case, workers, keep=requests_file is not None)
+        shown_cases.append({"sweep": values, **simulation.as_json(outcome)})
+        if requests_file is not None:
+            _append(requests_file, outcome, values)
+    first = cases[0][1]
+    shown = {
+        "schema_version": 1,
+        "simulation_id": f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
+        "scenario": first.name,
+        "about": first.about,
+        "set": changes,
+        "versions": _versions(),
+        "cases": shown_cases,
+    }
+    _keep(url, text, shown, first.seed_list()[0])
+    shown["database"] = show_url(url)
+    if as_json:
+        click.echo(json.dumps(shown, allow_nan=False))
+    else:
+        print_simulation(shown)
+
+
+def _changes(asked: Mapping[str, Any]) -> Changes:
+    """What the command line puts in place of the scenario's values, by dotted key."""
+    changes: Changes = {}
+    for text in asked["sets"]:
+        key, equals, value = text.partition("=")
+        if not equals or not key or key in changes:
+            raise UsageError(f"--set {text}: write KEY=VALUE, each key once, as in seeds=5")
+        changes[key] = yaml_value(value, f"--set {key}")
+    if asked["trace"] is not None:
+        changes["trace"] = _trace(asked["trace"], asked["trace_format"])
+    elif asked["trace_format"] is not None:
+        raise UsageError("--trace-format says what the file of --trace is; name one")
+    if asked["policies"]:
+        changes["policies"] = [name for text in asked["policies"] for name in _policies(text)]
+    if asked["seeds"] is not None:
+        changes["seeds"] = asked["seeds"]
+    return changes
+
+
+def _trace(text: str, trace_format: str | None) -> dict[str, Any]:
+    """Paths of the command line are relative to here, those of a scenario to its file."""
+    for path in (text, text.partition(",")[0]):
+        if Path(path).is_file():
+            text = text.replace(path, str(Path(path).absolute()), 1)
+            break
+    return {"spec": text} | ({} if trace_format is None else {"format": trace_format})
+
+
+def _policies(text: str) -> list[str]:
+    """``A,B,key=value,C`` as names, each with the options that follow it."""
+    found: list[str] = []
+    for part in text.split(","):
+        if "=" in part and found:
+            found[-1] += f",{part}"
+        else:
+            found.append(part.strip())
+    return found
+
+
+def _sweep(texts: tuple[str, ...], changes: Changes) -> list[Changes]:
+    """Every combination of swept values; one without any if nothing is swept."""
+    values: dict[str, list[Any]] = {}
+    for text in texts:
+        key, equals, listed = text.partition("=")
+        found = [each.strip() for each in listed.split(",")]
+        if not equals or not key or key in values or not all(found):
+            raise UsageError(f"--sweep {text}: write KEY=V1,V2,…, as in trace.rate=1,2,4")
+        if key in changes:
+            raise UsageError(f"--sweep {key}=… and {key} set as well: leave one out")
+        values[key] = [yaml_value(each, f"--sweep {key}") for each in found]
+    combinations = list(itertools.product(*values.values()))
+    if len(combinations) > MAX_CASES:
+        raise UsageError(f"--sweep: {len(combinations)} cases; at most {MAX_CASES}")
+    return [dict(zip(values, each, strict=True)) for each in combinations]
+
+
+def _loaded(scenario: str, changes: Changes) -> Scenario:
+    try:
+        return load_scenario(scenario, changes)
+    except DocumentError as error:
+        if not changes:
+            raise
+        put = ", ".join(f"{key} = {value}" for key, value in changes.items())
+        raise DocumentError(f"{error} (as changed: {put})") from error
+
+
+def _compiled() -> None:
+    if not is_compiled():
+        click.echo("compiling the simulator (once; some 40 s)…", err=True)
+    compile_kernels()
+
+
+def _played(scenario: Scenario, workers: int | None, *, keep: bool) -> Outcome:
+    with _bar() as report:
+        return play(plan_of(scenario), workers=workers, keep_requests=keep, progress=report)
+
+
+@contextmanager
+def _bar() -> Iterator[Any]:
+    """A bar on a terminal; what is to be told how far it is."""
+    err = Console(stderr=True)
+    if not err.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("simulating"), BarColumn(), TextColumn("{task.completed:,.0f} requests"))
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _append(path: Path, outcome: Outcome, values: Changes) -> None:
+    header = not path.stat().st_size
+    for played in outcome.played:
+        frame = requests_of(played)
+        for key, value in reversed(values.items()):
+            frame.insert(0, key, str(value))
+        _write(path, frame.to_csv(index=False, header=header))
+        header = False
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with path.open("a" if text else "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"--requests {path}: cannot be written: {error.strerror}") from error
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: importlib.metadata.version(name) for name in ("numba", "numpy")}
+    return {"wattbench": __version__, "python": platform.python_version(), **libraries}
+
+
+def _keep(url: Any, text: str, shown: dict[str, Any], seed: int) -> None:
+    engine = connect(url, create=True)
+    try:
+        save_simulation(
+            engine,
+            StoredSimulation(
+                simulation_id=shown["simulation_id"],
+                created_unix_s=time.time(),
+                scenario=text,
+                result=shown,
+                versions=shown["versions"],
+                seed=seed,
+            ),
+        )
+    finally:
+        engine.dispose()
