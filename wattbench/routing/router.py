@@ -123,7 +123,7 @@ def _next_turn(w: Any, seen: Any, dials: Any) -> int:
         trace_s = w.requests[r].reach_s if r < w.requests.shape[0] else math.inf
         turn_s = w.due_s[0] if w.counts[TURNS] > 0 else math.inf
         at_s = min(trace_s, turn_s)
-        if dials[SIGNALS_S] > 0 and at_s < math.inf:
+        if dials[SIGNALS_S] > 0 and min(at_s, w.calendar[1]) < math.inf:
             refresh(w, seen, dials, min(at_s, w.calendar[1]))
         if w.calendar[1] < at_s:
             _carry(w, smallest(w.calendar), w.calendar[1])
