@@ -145,13 +145,13 @@ def test_places_are_for_prompts_under_way_too() -> None:
 
 
 def test_memory_runs_out_by_preempting_the_one_admitted_last() -> None:
-    """13 tokens; A, B and C have 3 + 5; D, 1 + 1 and above them in priority, comes at 1.5.
+    """13 tokens; A, B and C have 3 + 5; D, 1 + 1 and more urgent, comes at 1.5.
 
     0 and 1: 9 and 12 held. 2: 15, C goes (with 2 tokens); 10 are held, yet D is not admitted.
     3: A and B hold 12, D fits. 4: 14, B goes (4 tokens), to the front of C. 5: A is done; B with 7
     and C with 5 are computed again. B is done at 6, C at 8. Preempted ones have no patience.
     """
-    asked = [Asked(0, 3, 5, 0, 2.0)] * 3 + [Asked(1.5, 1, 1, 1)]
+    asked = [Asked(0, 3, 5, 1, 2.0)] * 3 + [Asked(1.5, 1, 1)]
     replay = _one(asked, kv_capacity_tokens=13)
     assert _ends(replay) == [5, 6, 8, 4]
     assert [request.first_token_s for request in replay.requests] == [1, 1, 1, 4]
@@ -206,13 +206,13 @@ def test_the_fixed_charge_counts_in_rule_prompt() -> None:
 
 def test_higher_priorities_go_first_and_first_come_first_served_within() -> None:
     """One place, taken until 2."""
-    asked = [Asked(0, 1, 2), Asked(0.1, 1, 1), Asked(0.2, 1, 1, 1), Asked(0.3, 1, 1, 1)]
+    asked = [Asked(0, 1, 2), Asked(0.1, 1, 1, 1), Asked(0.2, 1, 1), Asked(0.3, 1, 1)]
     assert _ends(_one(asked, max_batch=1)) == [2, 5, 3, 4]
 
 
 def test_a_head_that_does_not_fit_stops_lower_priorities_too() -> None:
     """6 of 10 are held at 1; a head of 8 waits until 2, and one of 1 behind it."""
-    asked = [Asked(0, 5, 2), Asked(0.5, 1, 1), Asked(0.6, 8, 1, 1)]
+    asked = [Asked(0, 5, 2), Asked(0.5, 1, 1, 1), Asked(0.6, 8, 1)]
     assert _ends(_one(asked, kv_capacity_tokens=10)) == [2, 3, 3]
 
 
