@@ -8,8 +8,9 @@ PEERS := guidellm aiperf
 guidellm_version := 0.8.1
 aiperf_version := 0.13.0
 llmd-benchmark-report_version := 0.2.1
+dynosim_version := 1.6.1
 
-.PHONY: help quickstart test test-engines test-peers check bench bench-truth bench-client bench-latency clean
+.PHONY: help quickstart test test-engines test-peers check bench bench-truth bench-client bench-latency bench-sim clean
 
 help:
 	@echo "make quickstart  measure a real model on this machine: table, database, picture"
@@ -20,6 +21,7 @@ help:
 	@echo "make bench       speed of wattbench itself"
 	@echo "make bench-client the load generator beside guidellm and aiperf, which it installs"
 	@echo "make bench-latency measured latencies beside those that the server wrote"
+	@echo "make bench-sim   the routing simulator on one core beside DynoSim, which it installs"
 	@echo "make bench-truth measured joules beside a truth; TRUTH=DIR: records of a real meter"
 
 $(VENV)/run.stamp: pyproject.toml
@@ -73,6 +75,17 @@ test-peers: $(VENV)/dev.stamp $(PEERS:%=.peers/%/installed.stamp) .peers/llmd-be
 
 bench-latency: $(VENV)/dev.stamp
 	@$(BIN)/python tests/bench_latency.py
+
+# DynoSim comes in two packages; what the second one asks for is needed to serve, not to simulate.
+.peers/dynosim/installed.stamp:
+	@echo "installing dynosim into .peers/dynosim …"
+	@$(PYTHON) -m venv .peers/dynosim
+	@.peers/dynosim/bin/pip install -q --disable-pip-version-check ai-dynamo-runtime==$(dynosim_version)
+	@.peers/dynosim/bin/pip install -q --disable-pip-version-check --no-deps ai-dynamo==$(dynosim_version)
+	@touch $@
+
+bench-sim: $(VENV)/dev.stamp .peers/dynosim/installed.stamp
+	@$(BIN)/python tests/bench_sim.py
 
 clean:
 	rm -rf $(VENV) .peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
