@@ -19,6 +19,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wattbench import __version__, simulation
 from wattbench.cli.options import database_option, json_option
+from wattbench.cli.simulate_calibrate import (
+    calibrate_from_log,
+    calibrate_from_runs,
+    print_calibration,
+)
 from wattbench.cli.simulate_text import print_simulation
 from wattbench.core.errors import DocumentError, UsageError
 from wattbench.documents import yaml_value
@@ -48,7 +53,7 @@ Changes = dict[str, Any]
 
 
 @click.command(name="simulate")
-@click.argument("scenario", metavar="SCENARIO")
+@click.argument("scenario", metavar="SCENARIO", required=False)
 @click.option("--trace", metavar="FILE|SPEC", help="In place of the scenario's: docs/traces.md.")
 @click.option("--trace-format", type=click.Choice(FORMATS), help="What the file of --trace is.")
 @click.option(
@@ -85,11 +90,38 @@ Changes = dict[str, Any]
     type=click.Path(path_type=Path, dir_okay=False),
     help="Every request with its times, machine and latencies.",
 )
+@click.option(
+    "--calibrate-from",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Fit a step model to an engine's log of requests (JSONL), in place of a scenario.",
+)
+@click.option(
+    "--calibrate-runs",
+    metavar="SELECTOR",
+    help="Fit a step model and its energy to stored runs, as --runs names them elsewhere.",
+)
+@click.option(
+    "--engine",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With these: limits of the engine, JSON: max_num_seqs, max_num_batched_tokens, …",
+)
+@click.option(
+    "--out",
+    metavar="FILE.json",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With these: write what a pool names under calibration:.",
+)
 @database_option
 @json_option
 def command(
-    scenario: str,
+    scenario: str | None,
     *,
+    calibrate_from: Path | None,
+    calibrate_runs: str | None,
+    engine: Path | None,
+    out: Path | None,
     requests_file: Path | None,
     workers: int | None,
     database: str | None,
@@ -104,6 +136,13 @@ def command(
 
     The result is kept in the database: `wattbench list simulations`, `wattbench show simulation`.
     """
+    if calibrate_from is not None or calibrate_runs is not None:
+        _calibrate(scenario, calibrate_from, calibrate_runs, engine, out, database, as_json)
+        return
+    if engine is not None or out is not None:
+        raise UsageError("--engine and --out belong to --calibrate-from or --calibrate-runs")
+    if scenario is None:
+        raise UsageError("name a scenario: a YAML file, or one of `wattbench list scenarios`")
     changes = _changes(asked)
     sweep = _sweep(asked["sweeps"], changes)
     text = scenario_text(scenario)
@@ -135,6 +174,28 @@ def command(
         click.echo(json.dumps(shown, allow_nan=False))
     else:
         print_simulation(shown)
+
+
+def _calibrate(  # noqa: PLR0913 - the command's own options
+    scenario: str | None,
+    log: Path | None,
+    runs: str | None,
+    engine: Path | None,
+    out: Path | None,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    if scenario is not None or (log is not None and runs is not None):
+        raise UsageError("give one of SCENARIO, --calibrate-from and --calibrate-runs")
+    _compiled()
+    if log is not None:
+        shown = calibrate_from_log(log, engine, out)
+    else:
+        shown = calibrate_from_runs(str(runs), database_url(database), engine, out)
+    if as_json:
+        click.echo(json.dumps(shown, allow_nan=False))
+    else:
+        print_calibration(shown)
 
 
 def _changes(asked: Mapping[str, Any]) -> Changes:

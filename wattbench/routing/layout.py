@@ -110,7 +110,8 @@ class World(NamedTuple):
     (m, largest batch): decoding requests by their last step, packed as step · 2³² + request;
     ``queues`` (m, priorities, 2): first and last; ``changes`` (s, most segments + 1): their
     instants; ``rates`` (s, most segments, 2): price and carbon per joule; ``shares`` (s, k, most
-    segments): ``per_watt`` of each kind; ``child`` (n,), ``sibling`` (n,), ``think_s``
+    segments): ``per_watt`` of each kind; ``admitted_s`` (n,): when each was
+    first admitted; ``child`` (n,), ``sibling`` (n,), ``think_s``
     (n,): the first turn that follows each, the next one that follows the same, the pause before
     each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns to come; ``counts`` (4,);
     ``calendar`` and ``loads``: trees over the machines of when each is due and what it has to do.
@@ -126,6 +127,7 @@ class World(NamedTuple):
     changes: Any
     rates: Any
     shares: Any
+    admitted_s: Any
     child: Any
     sibling: Any
     think_s: Any

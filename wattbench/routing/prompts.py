@@ -52,6 +52,8 @@ def take_off(w: Any, i: int, m: Any, kind: Any) -> bool:
             m.filling += 1
             m.admitted += 1
             q.order = m.admitted
+            if q.preempted == 0:
+                w.admitted_s[r] = m.now_s
             more, seen = _chunk(w, m, r, 0, budget - prompt)
             prompt += more
             attended += seen

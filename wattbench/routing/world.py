@@ -70,6 +70,7 @@ def build(fleet: Fleet, demand: Demand) -> World:
         changes=changes,
         rates=rates,
         shares=shares,
+        admitted_s=np.full(demand.count, math.nan),
         child=child,
         sibling=sibling,
         think_s=think_s,
