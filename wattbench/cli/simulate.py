@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
 import itertools
 import json
 import platform
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -22,9 +26,11 @@ from wattbench.cli.options import database_option, json_option
 from wattbench.cli.simulate_calibrate import (
     calibrate_from_log,
     calibrate_from_runs,
+    log_of,
     print_calibration,
 )
 from wattbench.cli.simulate_text import print_simulation
+from wattbench.cli.stored import load_runs
 from wattbench.core.errors import DocumentError, UsageError
 from wattbench.documents import yaml_value
 from wattbench.simulation import (
@@ -39,6 +45,7 @@ from wattbench.simulation import (
     scenario_text,
 )
 from wattbench.store import (
+    URL,
     StoredSimulation,
     check_place,
     connect,
@@ -49,12 +56,17 @@ from wattbench.store import (
 from wattbench.traces.formats import FORMATS
 
 MAX_CASES = 1000
+RUNS = "runs:"
 Changes = dict[str, Any]
 
 
 @click.command(name="simulate")
 @click.argument("scenario", metavar="SCENARIO", required=False)
-@click.option("--trace", metavar="FILE|SPEC", help="In place of the scenario's: docs/traces.md.")
+@click.option(
+    "--trace",
+    metavar="FILE|SPEC|runs:SELECTOR",
+    help="In place of the scenario's: docs/traces.md; runs: the requests of stored runs.",
+)
 @click.option("--trace-format", type=click.Choice(FORMATS), help="What the file of --trace is.")
 @click.option(
     "--policy",
@@ -118,10 +130,6 @@ Changes = dict[str, Any]
 def command(
     scenario: str | None,
     *,
-    calibrate_from: Path | None,
-    calibrate_runs: str | None,
-    engine: Path | None,
-    out: Path | None,
     requests_file: Path | None,
     workers: int | None,
     database: str | None,
@@ -136,18 +144,21 @@ def command(
 
     The result is kept in the database: `wattbench list simulations`, `wattbench show simulation`.
     """
-    if calibrate_from is not None or calibrate_runs is not None:
-        _calibrate(scenario, calibrate_from, calibrate_runs, engine, out, database, as_json)
+    if asked["calibrate_from"] is not None or asked["calibrate_runs"] is not None:
+        _calibrate(scenario, asked, database, as_json=as_json)
         return
-    if engine is not None or out is not None:
+    if asked["engine"] is not None or asked["out"] is not None:
         raise UsageError("--engine and --out belong to --calibrate-from or --calibrate-runs")
     if scenario is None:
         raise UsageError("name a scenario: a YAML file, or one of `wattbench list scenarios`")
+    url = database_url(database)
+    written = asked["trace"]
+    if str(written or "").startswith(RUNS):
+        asked["trace"] = _of_runs(written.removeprefix(RUNS), url)
     changes = _changes(asked)
     sweep = _sweep(asked["sweeps"], changes)
     text = scenario_text(scenario)
     cases = [(values, _loaded(scenario, {**changes, **values})) for values in sweep]
-    url = database_url(database)
     check_place(url)
     _compiled()
     if requests_file is not None:
@@ -164,7 +175,7 @@ def command(
         "simulation_id": f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
         "scenario": first.name,
         "about": first.about,
-        "set": changes,
+        "set": changes if written is None else {**changes, "trace": written},
         "versions": _versions(),
         "cases": shown_cases,
     }
@@ -176,22 +187,18 @@ def command(
         print_simulation(shown)
 
 
-def _calibrate(  # noqa: PLR0913 - the command's own options
-    scenario: str | None,
-    log: Path | None,
-    runs: str | None,
-    engine: Path | None,
-    out: Path | None,
-    database: str | None,
-    as_json: bool,
+def _calibrate(
+    scenario: str | None, asked: Mapping[str, Any], database: str | None, *, as_json: bool
 ) -> None:
+    log, runs = asked["calibrate_from"], asked["calibrate_runs"]
     if scenario is not None or (log is not None and runs is not None):
         raise UsageError("give one of SCENARIO, --calibrate-from and --calibrate-runs")
+    url = database_url(database)
     _compiled()
     if log is not None:
-        shown = calibrate_from_log(log, engine, out)
+        shown = calibrate_from_log(log, asked["engine"], asked["out"])
     else:
-        shown = calibrate_from_runs(str(runs), database_url(database), engine, out)
+        shown = calibrate_from_runs(runs, url, asked["engine"], asked["out"])
     if as_json:
         click.echo(json.dumps(shown, allow_nan=False))
     else:
@@ -215,6 +222,23 @@ def _changes(asked: Mapping[str, Any]) -> Changes:
     if asked["seeds"] is not None:
         changes["seeds"] = asked["seeds"]
     return changes
+
+
+def _of_runs(selector: str, url: URL) -> str:
+    """The requests of stored runs, one run after the other, as a file of a trace."""
+    rows, start_s = ["time_s,input_tokens,output_tokens"], 0.0
+    for raw in load_runs(url, selector):
+        log = log_of(raw)
+        for at_s, prompt, answer in zip(
+            log.queued_s, log.input_tokens, log.output_tokens, strict=True
+        ):
+            rows.append(f"{start_s + at_s:.9f},{prompt},{answer}")
+        start_s += float(max(log.queued_s.max(), np.nanmax(log.last_s)))
+    folder = tempfile.mkdtemp(prefix="wattbench-")
+    path = Path(folder) / "requests-of-runs.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(path)
 
 
 def _trace(text: str, trace_format: str | None) -> dict[str, Any]:

@@ -198,6 +198,7 @@ def print_calibration(shown: Mapping[str, Any]) -> None:
     lines = [
         f"Fitted on {found['fitted_on']}; scored on {found['scored_on']}.",
         f"Queue wait, mean: {wait['simulated_mean']:.3g} s simulated, {real} measured.",
+        f"At once: {found['max_batch']} requests, {found['max_batch_from']}.",
         f"KV capacity: {found['kv_capacity_tokens']:,} tokens, {found['kv_capacity_from']}.",
         *(f"Assumed: {each}." for each in found["assumed"]),
     ]
@@ -205,7 +206,8 @@ def print_calibration(shown: Mapping[str, Any]) -> None:
     if "busy_watts" in energy:
         lines.append(
             f"Energy: {energy['windows']} windows, residual {energy['residual_fraction']:.1%}; "
-            f"idle {energy['idle_watts']:.0f} W, busy {energy['busy_watts']:.0f} W and what tokens add."
+            f"idle {energy['idle_watts']:.0f} W, busy {energy['busy_watts']:.0f} W, and what "
+            "tokens add."
         )
     else:
         lines.append(f"Energy: unknown, {energy['message']}.")

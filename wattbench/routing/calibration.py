@@ -40,6 +40,10 @@ CAPACITY_SPREAD, TOLD_SPREAD = 0.3, 0.01
 """Of the KV capacity, inferred or told: blocks make what is told come out a little more or less."""
 SCALE = 0.02
 """Residuals beyond this relative size count by their size, not by its square."""
+WHOLE_SHARE = 1.0
+"""Weight of the median TPOT, mean E2E and mean TTFT themselves, each as of so many requests."""
+PLACES, LONG_WAIT_S = 256, 0.5
+"""Most requests at once where nobody tells; a wait that is longer than any step's."""
 STARTS, FINISHED = 8, 4
 """Starts of each form, and how many of all are carried to the end."""
 ROUGH, FINE = ((0.3, 200),), ((0.2, 500), (0.1, 400))
@@ -86,10 +90,11 @@ class Episode:
 class EngineLimits:
     """How an engine schedules; see `routing.fleet.Machine`.
 
-    ``kv_capacity_tokens`` None: not told, so it is inferred. ``attention_ratio`` is κ.
+    ``max_batch`` and ``kv_capacity_tokens`` None: not told, so they are inferred.
+    ``attention_ratio`` is κ.
     """
 
-    max_batch: int
+    max_batch: int | None
     max_step_tokens: int
     kv_capacity_tokens: int | None = None
     kv_request_tokens: int = 8
@@ -105,6 +110,7 @@ class StepFit:
         machine: With its step model, without energy.
         form: ``sum`` or ``max``.
         constants: o, W, g, b, c by name [s].
+        places_from: Whether the most requests at once is ``told``, ``inferred`` or ``assumed``.
         capacity_tokens: KV capacity, as effective [tokens].
         capacity_from: ``told``, ``inferred``, or ``not binding``: then it is only large enough.
         cost: Of the best start.
@@ -113,6 +119,7 @@ class StepFit:
     machine: Machine
     form: str
     constants: dict[str, float]
+    places_from: str
     capacity_tokens: int
     capacity_from: str
     cost: float
@@ -159,6 +166,13 @@ def fit_steps(episodes: Sequence[Episode], limits: EngineLimits) -> StepFit:
             f"10 or more are needed"
         )
     capacity, source, spread = limits.kv_capacity_tokens, "told", TOLD_SPREAD
+    seen = _places(episodes)
+    places = limits.max_batch or seen
+    places_from = "told" if limits.max_batch else "inferred" if seen else "assumed"
+    limits = replace(limits, max_batch=places or PLACES)
+    if capacity is None and seen is not None and limits.max_batch == seen:
+        capacity = 2 * max(each.most_held_tokens for each in episodes)
+        source, spread = "not binding", 0.0
     if capacity is None:
         capacity, spread = _capacity(episodes, limits), CAPACITY_SPREAD
         source = "inferred"
@@ -178,6 +192,7 @@ def fit_steps(episodes: Sequence[Episode], limits: EngineLimits) -> StepFit:
         machine=machine,
         form=search.form,
         constants=dict(zip(NAMES, np.exp(logs[:5]).tolist(), strict=True)),
+        places_from=places_from,
         capacity_tokens=machine.kv_capacity_tokens,
         capacity_from=source,
         cost=least,
@@ -222,7 +237,7 @@ class _Search:
         return Machine(
             name="engine",
             step=step_model(np.exp(logs[:5]), self.limits.attention_ratio, self.form),
-            max_batch=self.limits.max_batch,
+            max_batch=self.limits.max_batch or PLACES,
             max_step_tokens=self.limits.max_step_tokens,
             kv_capacity_tokens=max(capacity, self.least),
             kv_request_tokens=self.limits.kv_request_tokens,
@@ -283,42 +298,65 @@ def _tpot_s(episode: Episode, first_s: Array, last_s: Array) -> Array:
 
 
 def _residuals(episode: Episode, first_s: Array, last_s: Array) -> Array:
-    """Relative differences: TPOT and E2E each of its own, TTFT of the mean one."""
+    """Relative differences: TPOT and E2E each of its own, TTFT of the mean one; of the whole."""
     known, arrival_s = episode.known, episode.arrival_s
-    measured_s = (episode.first_s - arrival_s)[known]
+    ttft_s = (first_s - arrival_s)[known], (episode.first_s - arrival_s)[known]
+    e2e_s = (last_s - arrival_s)[known], (episode.last_s - arrival_s)[known]
+    tpot_s = (
+        _tpot_s(episode, first_s, last_s),
+        _tpot_s(episode, episode.first_s, episode.last_s),
+    )
+    whole = [
+        np.median(tpot_s[0]) / np.median(tpot_s[1]),
+        e2e_s[0].mean() / e2e_s[1].mean(),
+        ttft_s[0].mean() / ttft_s[1].mean(),
+    ]
     return np.concatenate(
         [
-            np.log(
-                _tpot_s(episode, first_s, last_s)
-                / _tpot_s(episode, episode.first_s, episode.last_s)
-            ),
-            np.log((last_s - arrival_s)[known] / (episode.last_s - arrival_s)[known]),
-            ((first_s - arrival_s)[known] - measured_s) / measured_s.mean(),
+            np.log(tpot_s[0] / tpot_s[1]),
+            np.log(e2e_s[0] / e2e_s[1]),
+            (ttft_s[0] - ttft_s[1]) / ttft_s[1].mean(),
+            np.repeat(np.log(whole), max(1, round(WHOLE_SHARE * known.sum()))),
         ]
     )
 
 
-def _capacity(episodes: Sequence[Episode], limits: EngineLimits) -> int | None:
-    """The most context that was held while requests waited though places were free; None: never.
+def _places(episodes: Sequence[Episode]) -> int | None:
+    """The most requests at once, if that many ran most of the time that others waited."""
+    counts = [each for episode in episodes for each, _ in _crowded(episode)]
+    if not counts:
+        return None
+    most = max(counts)
+    return most if np.mean([count >= most - 1 for count in counts]) > 0.5 else None
 
-    A request is taken to run from half a step's share before its first token on, its answer to
-    grow evenly. Only the known requests count, up to the last first token among them.
+
+def _crowded(episode: Episode) -> list[tuple[int, float]]:
+    """Requests running, and the context that they hold, at first tokens while others waited.
+
+    An answer is taken to grow evenly. Only known requests count.
     """
+    known = known_of(episode)
+    found = []
+    for at_s in np.sort(known.first_s)[1:]:
+        running = (known.first_s <= at_s) & (known.last_s > at_s)
+        if ((known.arrival_s < at_s - LONG_WAIT_S) & (known.first_s > at_s)).any():
+            share = (at_s - known.first_s) / np.maximum(known.last_s - known.first_s, 1e-9)
+            held = known.input_tokens + share * known.output_tokens
+            found.append((int(running.sum()), float(held[running].sum())))
+    return found
+
+
+def _capacity(episodes: Sequence[Episode], limits: EngineLimits) -> int | None:
+    """The most context that was held while requests waited though places were free; None: never."""
     most = 0
     for episode in episodes:
-        known = replace_known(episode)
-        for at_s in np.sort(known.first_s)[1:]:
-            running = (known.first_s <= at_s) & (known.last_s > at_s)
-            waiting = (known.arrival_s < at_s - 0.5) & (known.first_s > at_s)
-            if waiting.any() and running.sum() < 0.9 * limits.max_batch:
-                share = (at_s - known.first_s) / np.maximum(known.last_s - known.first_s, 1e-9)
-                held = known.input_tokens + share * known.output_tokens
-                held_tokens = held[running].sum() + limits.kv_request_tokens * running.sum()
-                most = max(most, int(held_tokens))
+        for count, held in _crowded(episode):
+            if count < 0.9 * (limits.max_batch or PLACES):
+                most = max(most, int(held + limits.kv_request_tokens * count))
     return most or None
 
 
-def replace_known(episode: Episode) -> Episode:
+def known_of(episode: Episode) -> Episode:
     """Only the known requests of an episode."""
     known = episode.known
     return replace(

@@ -12,7 +12,7 @@ import numpy as np
 from wattbench.core.errors import UsageError
 from wattbench.routing.fleet import Fleet, Machine, Site
 from wattbench.routing.layout import KIND, MACHINE, PRIORITIES, REQUEST, World
-from wattbench.routing.step import Lane, StepModel, interpolated
+from wattbench.routing.step import Knots, Lane, StepModel
 
 JOULES_PER_KWH = 3.6e6
 
@@ -173,11 +173,21 @@ def _tables(kinds: list[Machine]) -> Any:
     table = np.zeros((len(kinds), rows, 6))
     for k, kind in enumerate(kinds):
         for column, lane in enumerate(_lanes(kind.step)):
-            tokens = np.array([interpolated(lane.tokens, b) for b in range(rows)])
-            batch = np.array([interpolated(lane.batch, b) for b in range(rows)])
+            tokens, batch = _curve(lane.tokens, rows), _curve(lane.batch, rows)
             table[k, :, column] = tokens + batch
             table[k, :, 3 + column] = batch
     return table
+
+
+def _curve(points: Knots, rows: int) -> Any:
+    """`step.interpolated` at 0, 1, … rows − 1."""
+    if len(points) < 2:
+        return np.full(rows, points[0][1] if points else 0.0)
+    x, y = np.array(points).T
+    at = np.arange(rows, dtype=float)
+    left = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    slope = (y[left + 1] - y[left]) / (x[left + 1] - x[left])
+    return y[left] + slope * np.maximum(at - x[left], 0.0)
 
 
 def _knots(kinds: list[Machine]) -> Any:

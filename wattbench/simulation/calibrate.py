@@ -151,6 +151,8 @@ def as_json(calibration: Calibration) -> dict[str, Any]:
         "scored_on": f"the other {total - fitted}",
         "on_the_fitted": scores(calibration, fitted=True),
         "queue_wait_s": _waits(calibration),
+        "max_batch": fit.machine.max_batch,
+        "max_batch_from": fit.places_from,
         "kv_capacity_tokens": fit.capacity_tokens,
         "kv_capacity_from": fit.capacity_from,
         "preemptions": sum(part.preemptions_count for part in parts),

@@ -25,7 +25,7 @@ import numpy as np
 from wattbench.core.errors import UsageError
 from wattbench.core.files import why_irregular
 from wattbench.hardware import ModelDescriptor, load_model, model_names
-from wattbench.routing.calibration import ATTENTION_RATIO, Array, EngineLimits
+from wattbench.routing.calibration import ATTENTION_RATIO, PLACES, Array, EngineLimits
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "input": ("input_toks", "input_tokens"),
@@ -34,8 +34,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "first": ("first_token_ts", "first_token_s"),
     "last": ("last_token_ts", "last_token_s"),
 }
-MAX_BATCH, MAX_STEP_TOKENS = 256, 2048
-"""Where an engine does not say: vLLM's limits on GPUs of less than 70 GiB."""
+MAX_STEP_TOKENS = 2048
+"""Where an engine does not say: vLLM's on GPUs of less than 70 GiB."""
 MAX_BYTES = 2_000_000_000
 
 
@@ -165,7 +165,7 @@ def read_engine(path: Path | None, model: str = "") -> Engine:
     arguments = {**stated, **(inner if isinstance(inner, dict) else {})}
     cache = stated.get("kv_cache") if isinstance(stated.get("kv_cache"), dict) else stated
     assumed: list[str] = []
-    max_batch = _limit(path, arguments, "max_num_seqs", MAX_BATCH, assumed)
+    max_batch = _limit(path, arguments, "max_num_seqs", None, assumed)
     max_step = _limit(path, arguments, "max_num_batched_tokens", MAX_STEP_TOKENS, assumed)
     capacity = _limit(path, cache or {}, "num_kv_tokens", None, assumed)
     block = _limit(path, cache or {}, "block_size", 16, [])
@@ -180,8 +180,8 @@ def read_engine(path: Path | None, model: str = "") -> Engine:
         )
     return Engine(
         limits=EngineLimits(
-            max_batch=max_batch or MAX_BATCH,
-            max_step_tokens=max(max_step or MAX_STEP_TOKENS, (max_batch or MAX_BATCH) + 1),
+            max_batch=max_batch,
+            max_step_tokens=max(max_step or MAX_STEP_TOKENS, (max_batch or PLACES) + 1),
             kv_capacity_tokens=capacity,
             kv_request_tokens=(block or 16) // 2,
             kv_rule="whole" if rule == "whole" else "prompt",
