@@ -322,12 +322,12 @@ def _residuals(episode: Episode, first_s: Array, last_s: Array) -> Array:
 
 
 def _places(episodes: Sequence[Episode]) -> int | None:
-    """The most requests at once, if that many ran most of the time that others waited."""
+    """How many ran while others waited, if that was one number, give or take one, mostly."""
     counts = [each for episode in episodes for each, _ in _crowded(episode)]
     if not counts:
         return None
-    most = max(counts)
-    return most if np.mean([count >= most - 1 for count in counts]) > 0.5 else None
+    usual = int(np.bincount(counts).argmax())
+    return usual if np.mean([abs(count - usual) <= 1 for count in counts]) > 0.8 else None
 
 
 def _crowded(episode: Episode) -> list[tuple[int, float]]:
