@@ -23,6 +23,8 @@ PREDICTED_LATENCY, MARGINAL_ENERGY, COST, CARBON, POWER_CAPPED, CONSOLIDATE, THR
     6, 13
 )
 FAR = 1e30
+NEAR = 1e-9
+"""Scores of rounded arithmetic that differ by no more than this part of the best are equal."""
 
 
 @kernel
@@ -63,13 +65,37 @@ def choose(w: Any, seen: Any, r: int, policy: int, dials: Any) -> int:
         second = _draw(w, seen, r, uniform(int(dials[SEED]), r, 1), first)
         fewer = seen[second].outstanding - seen[first].outstanding
         return second if fewer < 0 or (fewer == 0 and second < first) else first
+    look_up(w, w.requests[r].reach_s)
     best, lowest = -1, math.inf
     for i in range(seen.shape[0]):
+        w.scores[i] = math.inf
         if holds(w, seen[i], r):
-            score = _score(w, seen[i], w.requests[r], policy, dials)
-            if score < lowest:
-                best, lowest = i, score
+            w.scores[i] = _score(w, seen[i], w.requests[r], policy, dials)
+            if w.scores[i] < lowest:
+                best, lowest = i, w.scores[i]
+    if PREDICTED_LATENCY <= policy <= POWER_CAPPED:
+        return _least_busy(w, seen, best, lowest + NEAR * abs(lowest))
     return best
+
+
+@inlined
+def look_up(w: Any, now_s: float) -> None:
+    """Bring the router's segments of the sites' series to the moment of a decision."""
+    for s in range(w.segments.shape[0]):
+        while w.changes[s, w.segments[s] + 1] <= now_s:
+            w.segments[s] += 1
+
+
+@inlined
+def _least_busy(w: Any, seen: Any, best: int, limit: float) -> int:
+    """Of the machines with a score up to a limit the one with the fewest requests."""
+    found = best
+    for i in range(seen.shape[0]):
+        if w.scores[i] <= limit:
+            fewer = seen[i].outstanding - seen[found].outstanding
+            if fewer < 0 or (fewer == 0 and i < found):
+                found = i
+    return found
 
 
 @inlined
@@ -108,7 +134,7 @@ def _score(w: Any, m: Any, q: Any, policy: int, dials: Any) -> float:
     if policy == PREDICTED_LATENCY:
         return latency_s(w, m, kind, q)
     if policy == POWER_CAPPED:
-        return cap_use(w, m, kind) + 1e-9 * m.outstanding
+        return cap_use(w, m, kind)
     if policy == CONSOLIDATE:
         return _packing(m, kind, q, dials[OPTION])
     if policy == THRESHOLD:
@@ -125,9 +151,9 @@ def _marginal(w: Any, m: Any, kind: Any, q: Any, policy: int, guard_s: float) ->
         return FAR * (1.0 + wait_s)
     joules = marginal_joules(w, m, kind, q)
     if policy == COST:
-        return joules * m.price
+        return joules * w.rates[m.site, w.segments[m.site], 0]
     if policy == CARBON:
-        return joules * m.carbon
+        return joules * w.rates[m.site, w.segments[m.site], 1]
     return joules
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wattbench.core.errors import UsageError
+from wattbench.routing.peak import dearest_watts
 from wattbench.routing.step import StepModel
 
 KvRule = Literal["prompt", "whole"]
@@ -94,11 +95,9 @@ class Machine:
 
     @property
     def peak_watts(self) -> float:
-        """Mean power of its dearest step: a full prompt step, or a full batch and memory [W]."""
-        batch, context = self.max_batch, self.kv_capacity_tokens
-        chunk = self.max_step_tokens
-        steps = ((batch, context, 0, 0), (0, 0, chunk, chunk * (chunk + 1) // 2))
-        watts = max(self.step.energy_joules(step) / self.step.time_s(step) for step in steps)
+        """What no step of it draws more than: the dearest of all lanes and sizes (`peak`) [W]."""
+        limits = (self.max_batch, self.max_step_tokens, self.kv_capacity_tokens)
+        watts = dearest_watts(self.step, limits)
         return min(max(watts, self.idle_watts), self.cap_watts)
 
 

@@ -113,7 +113,9 @@ class World(NamedTuple):
     segments): ``per_watt`` of each kind; ``child`` (n,), ``sibling`` (n,), ``think_s``
     (n,): the first turn that follows each, the next one that follows the same, the pause before
     each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns to come; ``counts`` (4,);
-    ``calendar`` and ``loads``: trees over the machines of when each is due and what it has to do.
+    ``calendar`` and ``loads``: trees over the machines of when each is due and what the router sees
+    that it has to do; ``segments`` (s,): of each site's series, as of the last decision; ``scores``
+    (m,): room for a policy.
     """
 
     requests: Any
@@ -134,3 +136,5 @@ class World(NamedTuple):
     counts: Any
     calendar: Any
     loads: Any
+    segments: Any
+    scores: Any

@@ -142,7 +142,7 @@ def _dials(
     dials[OWN_SENDS] = settings.signals_every_s is not None and settings.own_sends
     longest = int((demand.input_tokens.astype(np.int64) + demand.output_tokens).max())
     fits_all = all(pool.machine.holds(longest) for pool in fleet.pools)
-    dials[BY_TREE] = fits_all and settings.signals_every_s is None
+    dials[BY_TREE] = fits_all
     if isinstance(policy, BuiltIn):
         dials[SEED] = policy.seed
         own = policy.dials()

@@ -78,6 +78,8 @@ def build(fleet: Fleet, demand: Demand) -> World:
         counts=np.array([0, 0, -1, -1], dtype=np.int64),
         calendar=np.full(2 * leaves, math.inf),
         loads=_loads(fleet.count, leaves),
+        segments=np.zeros(len(fleet.sites), dtype=np.int64),
+        scores=np.zeros(fleet.count),
     )
 
 
