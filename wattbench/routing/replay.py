@@ -23,6 +23,7 @@ from wattbench.routing.layout import (
     World,
 )
 from wattbench.routing.policies import Arrival, BuiltIn, FleetView, RoutingPolicy
+from wattbench.routing.prefixes import HIT
 from wattbench.routing.world import Demand, build
 
 PARTS = ("overhead", "decode", "prefill", "idle", "sleep", "wake")
@@ -86,6 +87,12 @@ class Replay:
     def end_s(self) -> float:
         """The last completion, or the last boundary of any machine [s]."""
         return float(self.world.machines["now_s"].max())
+
+    @property
+    def hit_tokens(self) -> Any:
+        """Tokens of each prompt that were found kept (n,); None: no machine keeps any."""
+        world = self.world
+        return world.prompts[:-1, HIT] if len(world.shelves) else None
 
     def energy_joules(self) -> dict[str, float]:
         """Energy by its parts [J], up to the horizon."""

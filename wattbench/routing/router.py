@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from wattbench.routing.calendar import raise_up, settle, smallest
-from wattbench.routing.choice import choose
+from wattbench.routing.choice import PREFIX_AFFINITY, choose
 from wattbench.routing.compiled import inlined, kernel
 from wattbench.routing.layout import (
     LOOK,
@@ -71,6 +71,9 @@ def route(w: Any, seen: Any, policy: int, dials: Any, delays_s: Any, most: int) 
             return
         if dials[SIGNALS_S] > 0:
             refresh(w, seen, dials, w.requests[r].reach_s)
+        if policy == PREFIX_AFFINITY:  # it knows which blocks are kept now
+            for i in range(w.machines.shape[0]):
+                _carry(w, dials, i, w.requests[r].reach_s)
         # Late signals show nothing of what happens meanwhile; only a limit of the queue does.
         if dials[SIGNALS_S] == 0 or dials[QUEUE_LIMIT] < math.inf:
             catch_up(w, dials, w.requests[r].reach_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from wattbench.routing.compiled import inlined
+from wattbench.routing.layout import SEGMENTS
 
 
 @inlined
@@ -21,7 +22,7 @@ def asleep(m: Any, kind: Any, now_s: float) -> bool:
 @inlined
 def _per_watt(w: Any, m: Any) -> float:
     """Of the machine's cap at the moment of the decision; its own may be of its last boundary."""
-    return w.shares[m.site, m.kind, w.segments[m.site]]
+    return w.shares[m.site, m.kind, w.counts[SEGMENTS + m.site]]
 
 
 @inlined
