@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,16 @@ from wattbench.routing.policies import BuiltIn, LeastOutstanding, RoundRobin
 from wattbench.routing.replay import RouterSettings, replay
 from wattbench.routing.step import Lane, StepModel, affine
 from wattbench.routing.world import Demand
-from wattbench.traces import LognormalLengths, Trace, first, poisson_trace
+from wattbench.traces import LognormalLengths, Talk, Trace, first, poisson_trace
 
 REQUESTS, PEER_REQUESTS, ROUNDS = 1_000_000, 30_000, 3
 GOAL_RATIO, GOAL_BYTES = 100, 100
 LENGTHS = LognormalLengths(input_tokens=1155, output_tokens=211, sigma_ratio=1.0)
+TALK = Talk(mean_turns_count=3, think_s=20, prefix_tokens=512, prefix_groups=32, block_tokens=512)
+TURN_LENGTHS = LognormalLengths(input_tokens=150, output_tokens=211, sigma_ratio=1.0)
+"""Sessions over a few system prompts, in blocks as large as Mooncake's."""
+KEPT_TOKENS = 1_000_000
+"""Of prompts, on each machine of the line with prefixes; some 120 GB of host memory."""
 RATE_PER_S = 9.4
 """Arrivals per machine; with a backlog it completes 13.4 a second."""
 PEER = Path(__file__).parents[1] / ".peers" / "dynosim"
@@ -51,6 +56,13 @@ FEATURES = (
     "chunked prefill of 2048",
     "KV limit with preemption",
     "context-dependent roofline steps",
+)
+ALL = (
+    "power cap that changes",
+    "price series",
+    "carbon series",
+    "stale signals",
+    "prefixes kept, least recently used first out",
 )
 MACHINE = Machine(
     name="machine",
@@ -86,6 +98,8 @@ class Line:
         site: Where they stand.
         settings: The router's.
         features: What is simulated beyond ``FEATURES``.
+        talk: What requests have in common, if anything; prefixes are kept then.
+        turns_wait: Whether a turn waits for the answer before it, or comes when the trace says.
     """
 
     policy: type[BuiltIn]
@@ -93,11 +107,14 @@ class Line:
     site: Site = field(default_factory=lambda: Site(name="site"))
     settings: RouterSettings = field(default_factory=RouterSettings)
     features: tuple[str, ...] = ()
+    talk: Talk | None = None
+    turns_wait: bool = False
 
     @property
     def fleet(self) -> Fleet:
         """Machines of one kind."""
-        pool = Pool(machine=MACHINE, count=self.instances, site=self.site.name)
+        machine = replace(MACHINE, prefix_cache_tokens=KEPT_TOKENS if self.talk else 0)
+        pool = Pool(machine=machine, count=self.instances, site=self.site.name)
         return Fleet(pools=(pool,), sites=(self.site,))
 
 
@@ -122,19 +139,31 @@ LINES = (
     Line(policy=LeastOutstanding, instances=8),
     Line(policy=LeastOutstanding, instances=64),
     Line(policy=LeastOutstanding, instances=1000),
-    # All that the engine can do at once: whatever it learns is switched on here.
+    # All that the engine can do at once: whatever it learns is switched on here. Turns that wait
+    # cost most: each machine's completions may bring an arrival, so none goes far at a time.
     Line(
         policy=LeastOutstanding,
         instances=64,
         site=busy_site(64),
         settings=RouterSettings(signals_every_s=0.1),
-        features=("power cap that changes", "price series", "carbon series", "stale signals"),
+        features=ALL,
+        talk=TALK,
+    ),
+    Line(
+        policy=LeastOutstanding,
+        instances=64,
+        site=busy_site(64),
+        settings=RouterSettings(signals_every_s=0.1),
+        features=(*ALL, "sessions whose turns wait for answers"),
+        talk=TALK,
+        turns_wait=True,
     ),
 )
 
 
-def trace_for(instances: int) -> Trace:
-    return poisson_trace(RATE_PER_S * instances, REQUESTS, LENGTHS, seed=1)
+def trace_for(instances: int, talk: Talk | None = None) -> Trace:
+    lengths = TURN_LENGTHS if talk else LENGTHS
+    return poisson_trace(RATE_PER_S * instances, REQUESTS, lengths, seed=1, talk=talk)
 
 
 def measured(line: Line, trace: Trace) -> dict[str, Any]:
@@ -143,6 +172,11 @@ def measured(line: Line, trace: Trace) -> dict[str, Any]:
         arrival_s=trace.arrival_s,
         input_tokens=trace.input_tokens,
         output_tokens=trace.output_tokens,
+        parent=trace.parent if line.turns_wait else None,
+        think_s=trace.think_s if line.turns_wait else None,
+        block_start=trace.block_start,
+        blocks=trace.blocks,
+        block_tokens=trace.block_tokens,
     )
     fleet = line.fleet
     walls_s = []
@@ -153,12 +187,17 @@ def measured(line: Line, trace: Trace) -> dict[str, Any]:
         run.close(run.end_s)
         joules = sum(run.energy_joules().values())
         walls_s.append(time.perf_counter() - started_s)
-    ttft_s = run.world.requests["first_s"] - trace.arrival_s
+    hits = run.hit_tokens
+    ttft_s = run.world.requests["first_s"] - run.world.requests["reach_s"]  # the way takes no time
     return {
         "policy": line.policy.__name__,
         "instances": line.instances,
         "requests": len(trace),
         "requests_per_s": round(len(trace) / min(walls_s[1:])),
+        "input_tokens_mean": round(float(trace.input_tokens.mean())),
+        "prefix_hit_fraction": None
+        if hits is None
+        else round(float(hits.sum() / trace.input_tokens.sum(dtype=np.int64)), 4),
         "features": [*FEATURES, *line.features],
         "ttft_p50_s": round(float(np.quantile(ttft_s, 0.5)), 4),
         "ttft_p99_s": round(float(np.quantile(ttft_s, 0.99)), 4),
@@ -209,7 +248,8 @@ def main() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     traces = {count: trace_for(count) for count in (8, 64, 1000)}
     for line in LINES:
-        say(measured(line, traces[line.instances]))
+        trace = trace_for(line.instances, line.talk) if line.talk else traces[line.instances]
+        say(measured(line, trace))
     per_request = REQUEST.itemsize + traces[8].bytes_per_request
     say({"bytes_per_request": per_request, "goal_below": GOAL_BYTES})
     if not (PEER / "bin" / "python").exists():

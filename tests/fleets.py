@@ -19,6 +19,7 @@ from plain_simulator import (
     least_outstanding,
     least_tokens,
     power_of_two,
+    prefix_affinity,
     round_robin,
     simulate,
 )
@@ -26,8 +27,16 @@ from plain_simulator import (
 from wattbench.routing.fleet import Fleet, Machine, Pool, Series, Site
 from wattbench.routing.step import Lane, StepModel, affine
 
-POLICIES = ("round robin", "random", "least outstanding", "power of two", "least tokens")
+POLICIES = (
+    "round robin",
+    "random",
+    "least outstanding",
+    "power of two",
+    "least tokens",
+    "prefix affinity",
+)
 MAX_INPUT, MAX_OUTPUT = 40, 30
+SPREAD = 2
 REQUESTS, KINDS, SITES = 60, 3, 2
 PRIME = 503
 
@@ -50,6 +59,7 @@ class Scenario:
         horizon_s: Machines idle until then at least [s].
         signals_every_s: Period of the signals [s]; None: the router knows the moment.
         own_sends: Whether the router adds what it sent since the last signals.
+        block_tokens: Text of a block of the prompts.
     """
 
     fleet: Fleet
@@ -60,6 +70,7 @@ class Scenario:
     horizon_s: float
     signals_every_s: float | None
     own_sends: bool
+    block_tokens: int = 1
 
     def choose(self) -> Policy:
         """The policy of the plain simulator, as before its first request."""
@@ -69,6 +80,7 @@ class Scenario:
             "least outstanding": least_outstanding,
             "power of two": power_of_two(self.draws),
             "least tokens": least_tokens,
+            "prefix affinity": prefix_affinity(SPREAD),
         }
         return policies[self.policy]
 
@@ -82,6 +94,7 @@ class Scenario:
             horizon_s=self.horizon_s,
             signals_every_s=self.signals_every_s,
             own_sends=self.own_sends,
+            block_tokens=self.block_tokens,
         )
 
 
@@ -89,6 +102,9 @@ class Scenario:
 def scenarios(draw: st.DrawFn) -> Scenario:
     """A fleet of one to four machines and a trace of 5 to 60 requests."""
     asked = draw(_traces())
+    block_tokens = draw(st.sampled_from((1, 4, 7)))
+    if draw(st.booleans()):
+        asked = draw(_with_blocks(asked, block_tokens))
     numbers = st.integers(0, 10**6 - 1).map(lambda n: (n + 0.5) / 10**6)
     count = len(asked)
     return Scenario(
@@ -100,7 +116,21 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         horizon_s=_odd(0.1 * draw(st.integers(0, 40)), 2),
         signals_every_s=draw(st.none() | st.integers(5, 200).map(lambda ms: _odd(1e-3 * ms, 3))),
         own_sends=draw(st.booleans()),
+        block_tokens=block_tokens,
     )
+
+
+@st.composite
+def _with_blocks(draw: st.DrawFn, asked: tuple[Asked, ...], block_tokens: int) -> tuple[Asked, ...]:
+    """Prompts of a few texts: a block stands for its text and all before it, so for one place."""
+    texts = draw(st.lists(st.integers(0, 3), min_size=len(asked), max_size=len(asked)))
+    fork = draw(st.integers(0, 4))  # so many blocks are common to all texts
+    found = []
+    for each, text in zip(asked, texts, strict=True):
+        count = -(-each.input_tokens // block_tokens)
+        blocks = tuple(n if n < fork else n + MAX_INPUT * (text + 1) for n in range(count))
+        found.append(replace(each, blocks=blocks))
+    return tuple(found)
 
 
 @st.composite
@@ -159,6 +189,7 @@ def _machines(draw: st.DrawFn, kind: int) -> Machine:
         max_step_tokens=max_batch + draw(st.integers(1, 24)),
         kv_capacity_tokens=draw(st.integers(least, 160)),
         kv_request_tokens=draw(st.sampled_from((0, 0, 3))),
+        prefix_cache_tokens=draw(st.sampled_from((0, 10, 60))),
         kv_rule=draw(st.sampled_from(("prompt", "prompt", "whole"))),
         idle_watts=idle_watts,
         sleep_watts=_odd(draw(st.integers(0, 10)), place + 1),

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from plain_prefixes import KeptBlocks
+
 from wattbench.routing.fleet import Pool, Series, Site
 
 Part = Literal["overhead", "decode", "prefill", "idle", "sleep", "wake"]
@@ -27,6 +29,7 @@ class Asked:
     patience_s: float = math.inf
     parent: int = -1
     think_s: float = 0.0
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -40,12 +43,13 @@ class Request:
         machine: The one that it was sent to; None: never sent, as its parent was cancelled.
         reach_s: When it reaches its machine [s].
         produced: Tokens of its answer so far.
-        prefilled: Prompt tokens computed since it was admitted.
+        prefilled: Prompt tokens found kept, or computed, since it was admitted.
         decoding: Whether its prompt is complete.
         was_admitted: Whether it ever was; such a one is not cancelled.
         preemptions: How often it lost its memory.
         first_token_s: End of the step that gave its first token [s].
         finish_s: End of the step that gave its last token [s].
+        hit_tokens: Of its prompt, found kept when it was first admitted.
         left_s: When it was served or cancelled [s]; None: never sent.
         status: What became of it.
     """
@@ -62,6 +66,7 @@ class Request:
     preemptions: int = 0
     first_token_s: float | None = None
     finish_s: float | None = None
+    hit_tokens: int = 0
     left_s: float | None = None
     status: Literal["", "served", "cancelled"] = ""
 
@@ -83,7 +88,8 @@ class Seen:
     Chosen: a request is outstanding, and waiting, from the moment it is sent, also on its way. One
     that a boundary before the moment admitted is running; a boundary at the very moment has let
     those with all their tokens go, but has admitted, cancelled or preempted nobody yet. ``idle``
-    and ``asleep`` tell of the machine itself, whatever is on its way to it.
+    and ``asleep`` tell of the machine itself, whatever is on its way to it. ``kept`` is what it
+    keeps at any moment, not at that of the signals.
     """
 
     machine: int
@@ -92,6 +98,7 @@ class Seen:
     outstanding_tokens: int
     idle: bool
     asleep: bool
+    kept: KeptBlocks
 
     @property
     def outstanding(self) -> int:
@@ -148,6 +155,7 @@ class Replica:
         pool: The kind of machine.
         bill: Of the site where it stands.
         shares_watts: Its share of each value of the site's cap [W].
+        kept: Blocks of prompts.
         on_the_way: Sent and not yet here, in the order in which they will reach it.
         queue: Reached and not admitted, the head first.
         admitted: Decoding ones and those with a prompt under way, in the order of admission.
@@ -163,6 +171,7 @@ class Replica:
     pool: Pool
     bill: SiteBill
     shares_watts: Series | None
+    kept: KeptBlocks
     on_the_way: list[Request] = field(default_factory=list)
     queue: list[Request] = field(default_factory=list)
     admitted: list[Request] = field(default_factory=list)
@@ -182,6 +191,7 @@ class Replica:
             running=len(self.admitted),
             outstanding_tokens=sum(request.total_tokens for request in here),
             idle=self.idle_since_s is not None,
+            kept=self.kept,
             asleep=self.idle_since_s is not None and now_s > self.sleeps_at_s(self.idle_since_s),
         )
 
@@ -200,6 +210,8 @@ class Replica:
         self.until_s = None
         for request in self.admitted:
             request.prefilled += self.chunks.get(request.number, 0)
+            if not request.decoding and request.prefilled == request.context_tokens:
+                self.kept.keep(request.asked.blocks)
             if request.decoding or request.prefilled == request.context_tokens:
                 request.decoding = True
                 request.produced += 1
@@ -287,6 +299,11 @@ class Replica:
             elif self.held() + self.holds(head) > machine.kv_capacity_tokens:
                 break
             else:
+                head.prefilled = self.kept.reuse(
+                    head.asked.blocks, head.asked.input_tokens, head.produced
+                )
+                if not head.preemptions:
+                    head.hit_tokens = head.prefilled
                 head.was_admitted = True
                 self.admitted.append(self.queue.pop(0))
                 budget -= self.give_chunk(head, budget)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from plain_machine import Asked, Replica, Request, Seen, SiteBill
+from plain_prefixes import KeptBlocks
 
 from wattbench.routing.fleet import Fleet
 
@@ -91,13 +92,14 @@ def simulate(
     horizon_s: float = 0.0,
     signals_every_s: float | None = None,
     own_sends: bool = False,
+    block_tokens: int = 1,
 ) -> Replay:
     """Replay a trace.
 
     Chosen: the last completion, to which the machines idle, is the last moment at which a request
     was served or cancelled.
     """
-    machines, bills = replicas(fleet)
+    machines, bills = replicas(fleet, block_tokens)
     router = Router(
         machines=machines,
         choose=choose,
@@ -171,7 +173,7 @@ class Trace:
         insort(self.coming, request, key=lambda each: (each.arrival_s, each.number))
 
 
-def replicas(fleet: Fleet) -> tuple[list[Replica], list[SiteBill]]:
+def replicas(fleet: Fleet, block_tokens: int = 1) -> tuple[list[Replica], list[SiteBill]]:
     """The machines of a fleet by their numbers, and the open bills of its sites."""
     bills = [
         SiteBill(
@@ -192,8 +194,10 @@ def replicas(fleet: Fleet) -> tuple[list[Replica], list[SiteBill]]:
                 values=tuple(fleet.share_watts(bill.site, pool.machine, v) for v in cap.values),
             )
         for _ in range(pool.count):
-            number = len(machines)
-            machines.append(Replica(number=number, pool=pool, bill=bill, shares_watts=shares))
+            kept = KeptBlocks(pool.machine.prefix_cache_tokens // block_tokens, block_tokens)
+            machines.append(
+                Replica(number=len(machines), pool=pool, bill=bill, shares_watts=shares, kept=kept)
+            )
     return machines, bills
 
 
@@ -222,6 +226,22 @@ def least_outstanding(view: Sequence[Seen], request: Request) -> int:
 def least_tokens(view: Sequence[Seen], request: Request) -> int:
     """The machine whose requests have the fewest tokens, prompts and whole answers."""
     return min(view, key=lambda seen: (seen.outstanding_tokens, seen.machine)).machine
+
+
+def prefix_affinity(spread: int) -> Policy:
+    """The machine that keeps most of the prompt, if it has at most ``spread`` more than others."""
+
+    def choose(view: Sequence[Seen], request: Request) -> int:
+        def rank(seen: Seen) -> tuple[int, int, int]:
+            kept = seen.kept.leading(request.asked.blocks)
+            return -kept, seen.outstanding, seen.machine
+
+        best = min(view, key=rank)
+        least = least_outstanding(view, request)
+        too_busy = any(best.outstanding > seen.outstanding + spread for seen in view)
+        return least if too_busy else best.machine
+
+    return choose
 
 
 def power_of_two(draws: Sequence[tuple[float, float]]) -> Policy:

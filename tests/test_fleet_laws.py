@@ -181,12 +181,6 @@ def test_carbon_without_spread_is_energy(policy: str) -> None:
     assert math.fsum(run.world.machines["gco2e"]) == pytest.approx(expected, rel=1e-12)
 
 
-now_unknown = pytest.mark.xfail(
-    reason="the router takes a site's series from a machine's last step"
-)
-
-
-@now_unknown
 def test_without_spread_carbon_cost_and_energy_choose_alike() -> None:
     """Three policies with one aim then are one policy.
 
@@ -200,7 +194,6 @@ def test_without_spread_carbon_cost_and_energy_choose_alike() -> None:
         assert each.tobytes() == first.tobytes()
 
 
-@now_unknown
 @pytest.mark.parametrize(
     ("here", "chosen"),
     [
@@ -216,6 +209,19 @@ def test_carbon_aware_goes_by_the_hour(here: Series, chosen: list[int]) -> None:
     demand = demand_of(np.array([0.0, 0.5, 1.0, 200.0, 300.0]), np.full(5, 200, dtype=np.int32))
     run = served(fleet, demand, "CarbonAware")
     assert run.world.requests["machine"].tolist() == chosen
+
+
+@pytest.mark.parametrize("policy", ["PredictedLatency", "MarginalEnergy", "Cost", "CarbonAware"])
+def test_equal_but_for_rounding_goes_to_who_has_least(policy: str) -> None:
+    """A request adds the same everywhere; sums over what is there round it to this side or that."""
+    energy = affine(base=0.0, per_request=0.1, per_context_token=1e-3 / 3)
+    lane = affine(base=5e-3)
+    kind = machine(lane, max_batch=64, energy=energy, idle_watts=0.0)
+    fleet = fleet_of(kind, 3, site("here", flat(3.0)))
+    prompts = np.random.default_rng(1).integers(1, 500, 20, dtype=np.int32)
+    demand = demand_of(np.arange(20) / 100, np.full(20, 2000, dtype=np.int32), prompts)
+    run = served(fleet, demand, policy)
+    assert run.world.requests["machine"].tolist() == ([0, 1, 2] * 7)[:20]
 
 
 def test_with_one_machine_all_policies_are_one() -> None:

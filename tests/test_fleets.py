@@ -33,6 +33,8 @@ FEATURES = {
     "a machine wakes",
     "a machine sleeps at the end",
     "several machines at one site with a cap",
+    "part of a prompt is kept",
+    "the policy looks at prefixes",
     "two sites",
     "the router is late",
     "the signals are old",
@@ -44,6 +46,8 @@ def _of_requests(scenario: Scenario, replay: Replay) -> Iterator[str]:
     for request in replay.requests:
         if request.preemptions:
             yield "a request is preempted"
+        if request.hit_tokens:
+            yield "part of a prompt is kept"
         if request.status == "cancelled":
             sent = request.machine is not None
             yield (
@@ -132,6 +136,8 @@ def _of_machines(scenario: Scenario, replay: Replay) -> Iterator[str]:
 def _of_router(scenario: Scenario) -> Iterator[str]:
     if len({pool.site for pool in scenario.fleet.pools}) == 2:
         yield "two sites"
+    if scenario.policy == "prefix affinity":
+        yield "the policy looks at prefixes"
     if scenario.router_s:
         yield "the router is late"
     if scenario.signals_every_s is not None:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from fleets import Scenario, scenarios
+from fleets import SPREAD, Scenario, scenarios
 from hypothesis import given, settings
 from plain_simulator import Replay as Plain
 
@@ -21,6 +21,8 @@ from wattbench.routing.policies import (
     LeastOutstanding,
     NoOptions,
     PowerOfTwo,
+    PrefixAffinity,
+    PrefixOptions,
     Random,
     RoundRobin,
     TokenJsq,
@@ -36,6 +38,7 @@ BUILT_IN: dict[str, type[BuiltIn]] = {
     "least outstanding": LeastOutstanding,
     "power of two": PowerOfTwo,
     "least tokens": TokenJsq,
+    "prefix affinity": PrefixAffinity,
 }
 
 
@@ -51,11 +54,16 @@ def demand_of(scenario: Scenario) -> Demand:
         if any(each.parent >= 0 for each in asked)
         else None,
         think_s=np.array([each.think_s for each in asked]),
+        block_start=np.cumsum([0, *(len(each.blocks) for each in asked)]),
+        blocks=np.array([b for each in asked for b in each.blocks], dtype=np.int32),
+        block_tokens=scenario.block_tokens,
     )
 
 
 def compiled(scenario: Scenario) -> Replay:
-    policy = BUILT_IN[scenario.policy](NoOptions(), scenario.fleet, SEED)
+    kind = BUILT_IN[scenario.policy]
+    options = PrefixOptions(spread=SPREAD) if kind is PrefixAffinity else NoOptions()
+    policy = kind(options, scenario.fleet, SEED)
     router = RouterSettings(
         decision_s=scenario.router_s,
         signals_every_s=scenario.signals_every_s,
@@ -85,6 +93,10 @@ def test_both_simulators_agree(drawn: Scenario) -> None:
     status = [SERVED if each.status == "served" else CANCELLED for each in plain.requests]
     assert requests["status"].tolist() == status
     assert requests["preempted"].tolist() == [each.preemptions for each in plain.requests]
+    if run.hit_tokens is not None:
+        assert run.hit_tokens.tolist() == [each.hit_tokens for each in plain.requests]
+    else:
+        assert not any(each.hit_tokens for each in plain.requests)
     for name, times in (
         ("first_s", [each.first_token_s for each in plain.requests]),
         ("finish_s", [each.finish_s for each in plain.requests]),

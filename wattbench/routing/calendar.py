@@ -25,6 +25,13 @@ def settle(tree: Any, i: int, value: float) -> None:
 
 
 @inlined
+def raise_up(tree: Any) -> None:
+    """Make every inner node anew from the leaves."""
+    for node in range((tree.shape[0] >> 1) - 1, 0, -1):
+        tree[node] = min(tree[2 * node], tree[2 * node + 1])
+
+
+@inlined
 def smallest(tree: Any) -> int:
     """The leaf that holds the root's value."""
     node, leaves = 1, tree.shape[0] >> 1

@@ -9,7 +9,8 @@ import numpy as np
 
 from wattbench.routing.calendar import smallest
 from wattbench.routing.compiled import inlined, kernel
-from wattbench.routing.layout import BY_TREE, CHOICE, OPTION, SEED
+from wattbench.routing.layout import BY_TREE, CHOICE, OPTION, SEED, SEGMENTS
+from wattbench.routing.prefixes import leading
 from wattbench.routing.scores import (
     asleep,
     cap_use,
@@ -22,7 +23,10 @@ ROUND_ROBIN, RANDOM, LEAST_OUTSTANDING, POWER_OF_TWO, TOKEN_JSQ, BUSIEST = range
 PREDICTED_LATENCY, MARGINAL_ENERGY, COST, CARBON, POWER_CAPPED, CONSOLIDATE, THRESHOLD = range(
     6, 13
 )
+PREFIX_AFFINITY = 13
 FAR = 1e30
+NEAR = 1e-9
+"""Scores of rounded arithmetic that differ by no more than this part of the best are equal."""
 
 
 @kernel
@@ -52,6 +56,8 @@ def choose(w: Any, seen: Any, r: int, policy: int, dials: Any) -> int:
     """The machine for an arrival, by what the router has ``seen`` of the machines."""
     if policy == LEAST_OUTSTANDING and dials[BY_TREE] == 1:
         return smallest(w.loads)
+    if policy == PREFIX_AFFINITY:
+        return _by_prefix(w, seen, r, dials[OPTION])
     if policy == ROUND_ROBIN:
         i = _from(w, seen, r, (w.counts[CHOICE] + 1) % seen.shape[0])
         w.counts[CHOICE] = i
@@ -63,12 +69,53 @@ def choose(w: Any, seen: Any, r: int, policy: int, dials: Any) -> int:
         second = _draw(w, seen, r, uniform(int(dials[SEED]), r, 1), first)
         fewer = seen[second].outstanding - seen[first].outstanding
         return second if fewer < 0 or (fewer == 0 and second < first) else first
+    look_up(w, w.requests[r].reach_s)
     best, lowest = -1, math.inf
     for i in range(seen.shape[0]):
+        seen[i].score = math.inf
         if holds(w, seen[i], r):
             score = _score(w, seen[i], w.requests[r], policy, dials)
+            seen[i].score = score
             if score < lowest:
                 best, lowest = i, score
+    if PREDICTED_LATENCY <= policy <= POWER_CAPPED:
+        return _least_busy(w, seen, best, lowest + NEAR * abs(lowest))
+    return best
+
+
+@inlined
+def look_up(w: Any, now_s: float) -> None:
+    """Bring the router's segments of the sites' series to the moment of a decision."""
+    for s in range(w.changes.shape[0]):
+        while w.changes[s, w.counts[SEGMENTS + s] + 1] <= now_s:
+            w.counts[SEGMENTS + s] += 1
+
+
+@inlined
+def _least_busy(w: Any, seen: Any, best: int, limit: float) -> int:
+    """Of the machines with a score up to a limit the one with the fewest requests."""
+    found = best
+    for i in range(seen.shape[0]):
+        if seen[i].score <= limit:
+            fewer = seen[i].outstanding - seen[found].outstanding
+            if fewer < 0 or (fewer == 0 and i < found):
+                found = i
+    return found
+
+
+@inlined
+def _by_prefix(w: Any, seen: Any, r: int, spread: float) -> int:
+    """The machine that keeps most of the prompt, unless it has too much to do."""
+    best, most, least = -1, -1, -1
+    for i in range(seen.shape[0]):
+        if holds(w, seen[i], r):
+            count = leading(w, i, r)
+            if least < 0 or seen[i].outstanding < seen[least].outstanding:
+                least = i
+            if count > most or (count == most and seen[i].outstanding < seen[best].outstanding):
+                best, most = i, count
+    if seen[best].outstanding > seen[least].outstanding + spread:
+        return least
     return best
 
 
@@ -108,7 +155,7 @@ def _score(w: Any, m: Any, q: Any, policy: int, dials: Any) -> float:
     if policy == PREDICTED_LATENCY:
         return latency_s(w, m, kind, q)
     if policy == POWER_CAPPED:
-        return cap_use(w, m, kind) + 1e-9 * m.outstanding
+        return cap_use(w, m, kind)
     if policy == CONSOLIDATE:
         return _packing(m, kind, q, dials[OPTION])
     if policy == THRESHOLD:
@@ -125,9 +172,9 @@ def _marginal(w: Any, m: Any, kind: Any, q: Any, policy: int, guard_s: float) ->
         return FAR * (1.0 + wait_s)
     joules = marginal_joules(w, m, kind, q)
     if policy == COST:
-        return joules * m.price
+        return joules * w.rates[m.site, w.counts[SEGMENTS + m.site], 0]
     if policy == CARBON:
-        return joules * m.carbon
+        return joules * w.rates[m.site, w.counts[SEGMENTS + m.site], 1]
     return joules
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wattbench.core.errors import UsageError
+from wattbench.routing.peak import dearest_watts
 from wattbench.routing.step import StepModel
 
 KvRule = Literal["prompt", "whole"]
@@ -27,6 +28,8 @@ class Machine:
         max_step_tokens: Most tokens computed in a step, above ``max_batch`` [tokens].
         kv_capacity_tokens: Context held at once, over all requests [tokens].
         kv_request_tokens: Charged for each request on top, half a block of paged memory [tokens].
+        prefix_cache_tokens: Of prompts computed, kept beside that memory to be used again, in
+            whole blocks of the trace [tokens]; 0: none.
         kv_rule: ``prompt``: memory grows with the answer and runs out by preemption; ``whole``:
             prompt and answer are reserved on admission.
         idle_watts: Drawn with nothing to do [W].
@@ -45,6 +48,7 @@ class Machine:
     max_step_tokens: int
     kv_capacity_tokens: int
     kv_request_tokens: int = 0
+    prefix_cache_tokens: int = 0
     kv_rule: KvRule = "prompt"
     idle_watts: float
     sleep_watts: float = 0.0
@@ -61,6 +65,11 @@ class Machine:
                 raise UsageError(
                     f"{self.name}: {name} is {getattr(self, name)}; it must be from 1 to 2^30"
                 )
+        if not 0 <= self.prefix_cache_tokens <= MAX_TOKENS:
+            raise UsageError(
+                f"{self.name}: prefix_cache_tokens is {self.prefix_cache_tokens}; it must be from "
+                f"0 to 2^30"
+            )
         if self.max_step_tokens <= self.max_batch:
             raise UsageError(
                 f"{self.name}: max_step_tokens {self.max_step_tokens} must be above max_batch "
@@ -94,11 +103,9 @@ class Machine:
 
     @property
     def peak_watts(self) -> float:
-        """Mean power of its dearest step: a full prompt step, or a full batch and memory [W]."""
-        batch, context = self.max_batch, self.kv_capacity_tokens
-        chunk = self.max_step_tokens
-        steps = ((batch, context, 0, 0), (0, 0, chunk, chunk * (chunk + 1) // 2))
-        watts = max(self.step.energy_joules(step) / self.step.time_s(step) for step in steps)
+        """What no step of it draws more than: the dearest of all lanes and sizes (`peak`) [W]."""
+        limits = (self.max_batch, self.max_step_tokens, self.kv_capacity_tokens)
+        watts = dearest_watts(self.step, limits)
         return min(max(watts, self.idle_watts), self.cap_watts)
 
 

@@ -15,8 +15,9 @@ PRIORITIES = 3
 
 WAITING, SERVED, CANCELLED, REFUSED = 0, 1, 2, 3
 
-TURNS, NEXT, LOOK, CHOICE = range(4)
-"""Places of the counts: turns to come, next of the trace, the router's last look and choice."""
+TURNS, NEXT, LOOK, CHOICE, SEGMENTS = range(5)
+"""Places of the counts: turns to come, next of the trace, the router's last look and choice, and
+from there on the segment of each site's series at the last decision."""
 
 QUEUE_LIMIT, BY_TREE, SEED, SIGNALS_S, OWN_SENDS, OPTION = range(6)
 """Places of the router's dials; a policy's own options follow from the last one on."""
@@ -76,6 +77,7 @@ MACHINE = np.dtype(
         ("wake", "f8"),
         ("usd", "f8"),
         ("gco2e", "f8"),
+        ("score", "f8"),  # what the policy made of it for the last arrival
     ],
     align=True,
 )
@@ -100,6 +102,19 @@ KIND = np.dtype(
     align=True,
 )
 
+SHELF = np.dtype(
+    [
+        ("tokens", "i8"),  # text of a block
+        ("capacity", "i8"),  # blocks; 0: none is kept
+        ("mask", "i8"),  # chains less one; a power of two of them
+        ("first", "i8"),  # slot
+        ("used", "i8"),  # slots
+        ("newest", "i8"),
+        ("oldest", "i8"),
+    ],
+    align=True,
+)
+
 
 class World(NamedTuple):
     """All that the kernels work on.
@@ -113,8 +128,11 @@ class World(NamedTuple):
     segments): ``per_watt`` of each kind; ``admitted_s`` (n,): when each was
     first admitted; ``child`` (n,), ``sibling`` (n,), ``think_s``
     (n,): the first turn that follows each, the next one that follows the same, the pause before
-    each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns to come; ``counts`` (4,);
-    ``calendar`` and ``loads``: trees over the machines of when each is due and what it has to do.
+    each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns to come; ``counts``
+    (4 + s,); ``calendar`` and ``loads``: trees over the machines of when each is due and what the
+    router sees that it has to do. Where prefixes are kept, else empty: ``shelves`` (m,) and
+    ``slots`` (most blocks that all keep, 5) of `prefixes`; ``prompts`` (n + 1, 2): where each
+    prompt's ``blocks`` begin, and how many of its tokens were found kept.
     """
 
     requests: Any
@@ -136,3 +154,7 @@ class World(NamedTuple):
     counts: Any
     calendar: Any
     loads: Any
+    shelves: Any
+    slots: Any
+    prompts: Any
+    blocks: Any

@@ -108,6 +108,18 @@ class ThresholdOptions:
     long: int = option(1, "pool for all others")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixOptions:
+    """Options of ``prefix_affinity``."""
+
+    spread: int = option(8, "requests above the least loaded machine from which on it goes there")
+
+    def __post_init__(self) -> None:
+        """Nobody has fewer than the least."""
+        if self.spread < 0:
+            raise UsageError(f"spread={self.spread} must be 0 or more")
+
+
 class BuiltIn:
     """A policy that the compiled router knows by ``code``."""
 
@@ -163,6 +175,17 @@ class AlwaysBusiest(BuiltIn):
     """The machine with the most outstanding requests: the policy that must lose."""
 
     code = choice.BUSIEST
+
+
+class PrefixAffinity(BuiltIn):
+    """The machine that keeps most of the prompt, while it is not much busier than others."""
+
+    Options = PrefixOptions
+    code = choice.PREFIX_AFFINITY
+
+    def dials(self) -> tuple[float, ...]:
+        """How much busier."""
+        return (float(self.options.spread),)
 
 
 class PredictedLatency(BuiltIn):

@@ -8,6 +8,7 @@ from typing import Any
 from wattbench.routing.compiled import inlined
 from wattbench.routing.layout import PRIORITIES
 from wattbench.routing.leaving import LOW, cancel, complete, finish, held
+from wattbench.routing.prefixes import keep_landing, reuse
 from wattbench.routing.queues import leave_queue, push, remove, return_to_queue
 from wattbench.routing.scores import tokens_cost
 from wattbench.routing.spending import pay
@@ -54,7 +55,8 @@ def take_off(w: Any, i: int, m: Any, kind: Any) -> bool:
             q.order = m.admitted
             if q.preempted == 0:
                 w.admitted_s[r] = m.now_s
-            more, seen = _chunk(w, m, r, 0, budget - prompt)
+            done = reuse(w, i, r) if w.shelves.shape[0] > 0 else 0
+            more, seen = _chunk(w, m, r, done, budget - prompt)
             prompt += more
             attended += seen
     return _fly(w, m, kind, prompt, attended)
@@ -103,6 +105,8 @@ def land(w: Any, i: int, m: Any, kind: Any) -> None:
     m.steps += 1
     m.context += m.batch
     complete(w, i, m, kind)
+    if w.shelves.shape[0] > 0:
+        keep_landing(w, i)
     r = m.landing
     m.landing = -1
     while r >= 0:

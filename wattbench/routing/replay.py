@@ -23,6 +23,7 @@ from wattbench.routing.layout import (
     World,
 )
 from wattbench.routing.policies import Arrival, BuiltIn, FleetView, RoutingPolicy
+from wattbench.routing.prefixes import HIT
 from wattbench.routing.world import Demand, build
 
 PARTS = ("overhead", "decode", "prefill", "idle", "sleep", "wake")
@@ -87,6 +88,12 @@ class Replay:
         """The last completion, or the last boundary of any machine [s]."""
         return float(self.world.machines["now_s"].max())
 
+    @property
+    def hit_tokens(self) -> Any:
+        """Tokens of each prompt that were found kept (n,); None: no machine keeps any."""
+        world = self.world
+        return world.prompts[:-1, HIT] if len(world.shelves) else None
+
     def energy_joules(self) -> dict[str, float]:
         """Energy by its parts [J], up to the horizon."""
         machines = self.world.machines
@@ -142,7 +149,7 @@ def _dials(
     dials[OWN_SENDS] = settings.signals_every_s is not None and settings.own_sends
     longest = int((demand.input_tokens.astype(np.int64) + demand.output_tokens).max())
     fits_all = all(pool.machine.holds(longest) for pool in fleet.pools)
-    dials[BY_TREE] = fits_all and settings.signals_every_s is None
+    dials[BY_TREE] = fits_all
     if isinstance(policy, BuiltIn):
         dials[SEED] = policy.seed
         own = policy.dials()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from wattbench.routing.calendar import settle, smallest
-from wattbench.routing.choice import choose
+from wattbench.routing.calendar import raise_up, settle, smallest
+from wattbench.routing.choice import PREFIX_AFFINITY, choose
 from wattbench.routing.compiled import inlined, kernel
 from wattbench.routing.layout import (
     LOOK,
@@ -71,7 +71,12 @@ def route(w: Any, seen: Any, policy: int, dials: Any, delays_s: Any, most: int) 
             return
         if dials[SIGNALS_S] > 0:
             refresh(w, seen, dials, w.requests[r].reach_s)
-        catch_up(w, w.requests[r].reach_s)
+        if policy == PREFIX_AFFINITY:  # it knows which blocks are kept now
+            for i in range(w.machines.shape[0]):
+                _carry(w, dials, i, w.requests[r].reach_s)
+        # Late signals show nothing of what happens meanwhile; only a limit of the queue does.
+        if dials[SIGNALS_S] == 0 or dials[QUEUE_LIMIT] < math.inf:
+            catch_up(w, dials, w.requests[r].reach_s)
         i = choose(w, seen, r, policy, dials)
         place(w, seen, r, i, dials, delays_s)
 
@@ -84,7 +89,7 @@ def look(w: Any, seen: Any, dials: Any) -> int:
         if dials[SIGNALS_S] > 0:
             refresh(w, seen, dials, w.requests[r].reach_s)
         for i in range(w.machines.shape[0]):
-            _carry(w, i, w.requests[r].reach_s)
+            _carry(w, dials, i, w.requests[r].reach_s)
     return r
 
 
@@ -95,9 +100,12 @@ def refresh(w: Any, seen: Any, dials: Any, now_s: float) -> None:
     if tick <= w.counts[LOOK]:
         return
     w.counts[LOOK] = tick
-    catch_up(w, tick * dials[SIGNALS_S])
+    catch_up(w, dials, tick * dials[SIGNALS_S])
+    leaves = w.loads.shape[0] >> 1
     for i in range(seen.shape[0]):
         seen[i] = w.machines[i]
+        w.loads[leaves + i] = seen[i].outstanding
+    raise_up(w.loads)
 
 
 @inlined
@@ -126,7 +134,7 @@ def _next_turn(w: Any, seen: Any, dials: Any) -> int:
         if dials[SIGNALS_S] > 0 and min(at_s, w.calendar[1]) < math.inf:
             refresh(w, seen, dials, min(at_s, w.calendar[1]))
         if w.calendar[1] < at_s:
-            _carry(w, smallest(w.calendar), w.calendar[1])
+            _carry(w, dials, smallest(w.calendar), w.calendar[1])
             continue
         if at_s == math.inf:
             return -1
@@ -159,17 +167,18 @@ def _take_turn(w: Any) -> int:
 
 
 @inlined
-def catch_up(w: Any, now_s: float) -> None:
+def catch_up(w: Any, dials: Any, now_s: float) -> None:
     """Carry every machine that is due to ``now_s``."""
     while w.calendar[1] <= now_s:
-        _carry(w, smallest(w.calendar), now_s)
+        _carry(w, dials, smallest(w.calendar), now_s)
 
 
 @inlined
-def _carry(w: Any, i: int, until_s: float) -> None:
+def _carry(w: Any, dials: Any, i: int, until_s: float) -> None:
     advance(w, i, until_s)
     settle(w.calendar, i, w.machines[i].bound_s)
-    settle(w.loads, i, w.machines[i].outstanding)
+    if dials[SIGNALS_S] == 0:
+        settle(w.loads, i, w.machines[i].outstanding)
 
 
 @inlined
@@ -185,7 +194,7 @@ def place(w: Any, seen: Any, r: int, i: int, dials: Any, delays_s: Any) -> None:
         seen[i].outstanding += 1
         seen[i].load += w.requests[r].input + w.requests[r].guess
     settle(w.calendar, i, m.bound_s)
-    settle(w.loads, i, m.outstanding)
+    settle(w.loads, i, seen[i].outstanding)
 
 
 @kernel

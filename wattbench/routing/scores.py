@@ -10,12 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 from wattbench.routing.compiled import inlined
+from wattbench.routing.layout import SEGMENTS
 
 
 @inlined
 def asleep(m: Any, kind: Any, now_s: float) -> bool:
     """Whether a machine with nothing to do sleeps by now."""
     return m.outstanding == 0 and now_s - m.now_s > kind.sleep_after_s
+
+
+@inlined
+def _per_watt(w: Any, m: Any) -> float:
+    """Of the machine's cap at the moment of the decision; its own may be of its last boundary."""
+    return w.shares[m.site, m.kind, w.counts[SEGMENTS + m.site]]
 
 
 @inlined
@@ -27,16 +34,20 @@ def _lane(w: Any, m: Any, kind: Any, lane: int, batch: int, context: float) -> f
 def step_s(w: Any, m: Any, kind: Any, batch: int, context: float) -> float:
     """A decode step's time, its cap obeyed."""
     free_s = max(_lane(w, m, kind, 0, batch, context), _lane(w, m, kind, 1, batch, context))
-    return max(free_s, _lane(w, m, kind, 2, batch, context) * m.per_watt)
+    return max(free_s, _lane(w, m, kind, 2, batch, context) * _per_watt(w, m))
 
 
 @inlined
 def tokens_cost(w: Any, k: int, lane: int, tokens: float) -> float:
     """F of a lane, by its knots."""
     curve = w.knots[k, lane]
-    j = 0
-    while j + 1 < curve.shape[0] and curve[j + 1, 0] <= tokens:
-        j += 1
+    j, beyond = 0, curve.shape[0]
+    while j + 1 < beyond:
+        middle = (j + beyond) >> 1
+        if curve[middle, 0] <= tokens:
+            j = middle
+        else:
+            beyond = middle
     return curve[j, 1] + curve[j, 2] * max(0.0, tokens - curve[j, 0])
 
 
@@ -50,7 +61,7 @@ def prompt_cost(w: Any, m: Any, kind: Any, q: Any, lane: int) -> float:
 @inlined
 def _prompt_s(w: Any, m: Any, kind: Any, q: Any) -> float:
     free_s = max(prompt_cost(w, m, kind, q, 0), prompt_cost(w, m, kind, q, 1))
-    return max(free_s, prompt_cost(w, m, kind, q, 2) * m.per_watt)
+    return max(free_s, prompt_cost(w, m, kind, q, 2) * _per_watt(w, m))
 
 
 @inlined
@@ -86,7 +97,7 @@ def cap_use(w: Any, m: Any, kind: Any) -> float:
     batch = min(m.outstanding + 1, kind.max_batch)
     context = float(m.load) * batch / (m.outstanding + 1)
     free_s = max(_lane(w, m, kind, 0, batch, context), _lane(w, m, kind, 1, batch, context))
-    return _lane(w, m, kind, 2, batch, context) * m.per_watt / free_s
+    return _lane(w, m, kind, 2, batch, context) * _per_watt(w, m) / free_s
 
 
 @inlined

@@ -12,6 +12,7 @@ import numpy as np
 from wattbench.core.errors import UsageError
 from wattbench.routing.fleet import Fleet, Machine, Site
 from wattbench.routing.layout import KIND, MACHINE, PRIORITIES, REQUEST, World
+from wattbench.routing.prefixes import shelves
 from wattbench.routing.step import Knots, Lane, StepModel
 
 JOULES_PER_KWH = 3.6e6
@@ -30,6 +31,10 @@ class Demand:
         patience_s: How long each waits to be admitted [s]; None: for ever.
         parent: The turn before each in its session, −1: none; None: no sessions.
         think_s: The pause between a parent's last token and the turn [s].
+        block_start: Shape (n + 1,): where each prompt's blocks begin and end in ``blocks``; None:
+            not told.
+        blocks: Numbers of blocks; each stands for its text and all before it.
+        block_tokens: Text of a block [tokens].
     """
 
     arrival_s: Any
@@ -40,6 +45,9 @@ class Demand:
     patience_s: Any = None
     parent: Any = None
     think_s: Any = None
+    block_start: Any = None
+    blocks: Any = None
+    block_tokens: int | None = None
 
     @property
     def count(self) -> int:
@@ -76,9 +84,10 @@ def build(fleet: Fleet, demand: Demand) -> World:
         think_s=think_s,
         due_s=np.full(len(child), math.inf),
         due=np.full(len(child), -1, dtype=np.int32),
-        counts=np.array([0, 0, -1, -1], dtype=np.int64),
+        counts=np.array([0, 0, -1, -1, *(0 for _ in fleet.sites)], dtype=np.int64),
         calendar=np.full(2 * leaves, math.inf),
         loads=_loads(fleet.count, leaves),
+        **shelves(fleet, demand.block_start, demand.blocks, demand.block_tokens),
     )
 
 

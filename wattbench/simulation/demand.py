@@ -121,4 +121,7 @@ def demand_of(trace: Trace, promises: Mapping[str, Promise], lengths: Lengths, s
         patience_s=patience_s,
         parent=trace.parent,
         think_s=trace.think_s,
+        block_start=trace.block_start,
+        blocks=trace.blocks,
+        block_tokens=trace.block_tokens,
     )

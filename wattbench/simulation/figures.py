@@ -22,6 +22,9 @@ PARTS = ("prefill", "decode", "overhead", "idle", "sleep", "wake")
 NO_SLO = "no service level is stated (slo:)"
 NONE_SERVED = "no request was served"
 ONLY_FIRST = "no answer had a second token"
+NO_PREFIXES = (
+    "no prefix is kept: no pool has prefix_cache_tokens for a block, or the trace tells no blocks"
+)
 NO_TRANSFER = "no caches move between machines, and what the network draws is not known"
 Figures = dict[str, Any]
 """Numbers by their dotted names, in the unit of each name; None: see `reason_of`."""
@@ -78,6 +81,9 @@ def request_figures(run: Replay, plan: Plan, slo_class: Any) -> Figures:
         found[f"requests.{name}"] = float((requests["status"] == code).sum())
     found["requests.preempted"] = float((requests["preempted"] > 0).sum())
     found["input_tokens"] = float(requests["input"][served].sum(dtype=np.int64))
+    hits, read = run.hit_tokens, found["input_tokens"]
+    known = hits is not None and read
+    found["prefix_hit_fraction"] = float(hits[served].sum(dtype=np.int64)) / read if known else None
     found["output_tokens"] = float(requests["output"][served].sum(dtype=np.int64))
     for name in LATENCIES:
         known = getattr(times, name)
@@ -202,6 +208,8 @@ def reason_of(name: str, plan: Plan) -> str:
     """Why a figure is not known."""
     if name.endswith(".transfer"):
         return NO_TRANSFER
+    if name == "prefix_hit_fraction":
+        return NO_PREFIXES
     if name == "slo_attainment_fraction":
         return NO_SLO
     series = {"cost_usd": "price_usd_per_kwh", "emissions_gco2e": "carbon_gco2e_per_kwh"}.get(name)

@@ -52,6 +52,7 @@ class Limits(Document):
         max_step_tokens: Most tokens computed in a step.
         kv_capacity_tokens: Context held at once, over all requests.
         kv_request_tokens: Charged for each request on top.
+        prefix_cache_tokens: Of prompts computed, kept to be used again.
         kv_rule: ``prompt`` or ``whole``.
         idle_watts: Drawn with nothing to do [W].
         sleep_watts: Drawn asleep [W].
@@ -65,6 +66,7 @@ class Limits(Document):
     max_step_tokens: Count | None = None
     kv_capacity_tokens: Count | None = None
     kv_request_tokens: Annotated[int, Field(ge=0, le=2**30)] | None = None
+    prefix_cache_tokens: Annotated[int, Field(ge=0, le=2**30)] | None = None
     kv_rule: KvRule | None = None
     idle_watts: AtLeastZero | None = None
     sleep_watts: AtLeastZero | None = None

@@ -35,6 +35,10 @@ from wattbench.traces import Trace
 
 MANY_REQUESTS = 2_000_000
 """From so many requests over all replays on, processes are worth their start."""
+LARGE = (
+    *("requests", "heaps", "queues", "child", "sibling", "think_s", "due_s", "due"),
+    *("slots", "prompts", "blocks"),
+)
 KERNELS = ("router.deal", "router.route", "router.close")
 Progress = Callable[[int, int], None]
 """Is told how many requests are done, and of how many."""
@@ -202,10 +206,7 @@ def _played(task: _Task, progress: Callable[[int], None] | None = None) -> Playe
 def _light(run: Replay) -> Replay:
     """Without what is as large as the trace: enough to idle machines to a horizon."""
     world = run.world
-    none = {
-        name: getattr(world, name)[:0].copy()
-        for name in ("requests", "heaps", "queues", "child", "sibling", "think_s", "due_s", "due")
-    }
+    none = {name: getattr(world, name)[:0].copy() for name in LARGE}
     empty = np.empty(0)
     return replace(
         run,
