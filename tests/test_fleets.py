@@ -34,7 +34,6 @@ FEATURES = {
     "a machine sleeps at the end",
     "several machines at one site with a cap",
     "part of a prompt is kept",
-    "the policy looks at prefixes",
     "two sites",
     "the router is late",
     "the signals are old",
@@ -136,8 +135,6 @@ def _of_machines(scenario: Scenario, replay: Replay) -> Iterator[str]:
 def _of_router(scenario: Scenario) -> Iterator[str]:
     if len({pool.site for pool in scenario.fleet.pools}) == 2:
         yield "two sites"
-    if scenario.policy == "prefix affinity":
-        yield "the policy looks at prefixes"
     if scenario.router_s:
         yield "the router is late"
     if scenario.signals_every_s is not None:

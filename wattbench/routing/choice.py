@@ -51,7 +51,7 @@ def holds(w: Any, m: Any, r: int) -> bool:
     return q.input + q.output + kind.charge <= kind.capacity
 
 
-@kernel
+@inlined
 def choose(w: Any, seen: Any, r: int, policy: int, dials: Any) -> int:
     """The machine for an arrival, by what the router has ``seen`` of the machines."""
     if policy == LEAST_OUTSTANDING and dials[BY_TREE] == 1:
@@ -144,7 +144,7 @@ def _draw(w: Any, seen: Any, r: int, draw: float, but: int) -> int:
     return but
 
 
-@kernel
+@inlined
 def _score(w: Any, m: Any, q: Any, policy: int, dials: Any) -> float:
     """What a policy seeks the least of."""
     kind = w.kinds[m.kind]

@@ -26,7 +26,7 @@ from wattbench.routing.queues import enter_queue
 from wattbench.routing.spending import rest, roll
 
 
-@kernel
+@inlined
 def send(w: Any, r: int, i: int, delay_s: float) -> None:
     """Send a request to a machine: it reaches it ``delay_s`` after its arrival."""
     q, m = w.requests[r], w.machines[i]
