@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -11,9 +11,6 @@ from wattbench.cli.options import database_option, runs_option
 from wattbench.cli.show import load_points
 from wattbench.core.errors import UsageError, WattbenchError
 from wattbench.store import connect, database_url, load_simulation
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PLOTS = ("frontier", "policies")
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -51,14 +48,14 @@ def command(name: str, selector: str, out: Path, database: str | None) -> None:
     click.echo(f"Picture:  {out}")
 
 
-def _frontier(selector: str, database: str | None) -> Figure:
+def _frontier(selector: str, database: str | None) -> Any:
     points, _ = load_points(selector, database)
     from wattbench.plots import frontier
 
     return frontier(points)
 
 
-def _policies(selector: str, database: str | None) -> Figure:
+def _policies(selector: str, database: str | None) -> Any:
     engine = connect(database_url(database), create=False)
     try:
         result = load_simulation(engine, selector).result
