@@ -23,7 +23,7 @@ from plain_simulator import (
     simulate,
 )
 
-from wattbench.routing.fleet import Fleet, Machine, Pool, Series, Site
+from wattbench.routing.fleet import Autoscale, Fleet, Machine, Pool, Series, Site
 from wattbench.routing.step import Lane, StepModel, affine
 
 POLICIES = ("round robin", "random", "least outstanding", "power of two", "least tokens")
@@ -87,7 +87,7 @@ class Scenario:
 
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
-    """A fleet of one to four machines and a trace of 5 to 60 requests."""
+    """A fleet of one to a dozen machines and a trace of 5 to 60 requests."""
     asked = draw(_traces())
     numbers = st.integers(0, 10**6 - 1).map(lambda n: (n + 0.5) / 10**6)
     count = len(asked)
@@ -136,12 +136,29 @@ def _fleets(draw: st.DrawFn) -> Fleet:
     sites = [draw(_sites(number)) for number in range(draw(st.integers(1, SITES)))]
     pools = []
     for kind in range(draw(st.integers(1, KINDS))):
-        count = draw(st.integers(1, 2 if kind == 0 else 1))
+        rule = draw(st.none() | _autoscales(kind))
+        most = 2 if kind == 0 else 1
+        count = draw(st.integers(1, most) if rule is None else st.integers(rule.min_count, 4))
         site = sites[(kind + 1) % len(sites)]
-        pools.append(Pool(machine=draw(_machines(kind)), count=count, site=site.name))
+        machine = draw(_machines(kind))
+        pools.append(Pool(machine=machine, count=count, site=site.name, autoscale=rule))
     fleet = Fleet(pools=tuple(pools), sites=tuple(sites))
     capped = [draw(_capped(fleet, site, number)) for number, site in enumerate(sites)]
     return replace(fleet, sites=tuple(capped))
+
+
+@st.composite
+def _autoscales(draw: st.DrawFn, kind: int) -> Autoscale:
+    """From one or two machines on, with a target that a burst is above."""
+    place = 470 + 5 * kind
+    return Autoscale(
+        min_count=draw(st.sampled_from((1, 1, 2))),
+        outstanding_per_machine=0.5 * draw(st.integers(1, 8)),
+        every_s=_odd(1e-3 * draw(st.integers(5, 300)), place),
+        provision_s=_odd(1e-3 * draw(st.integers(0, 300)), place + 1),
+        provision_joules=_odd(draw(st.integers(0, 20)), place + 2),
+        off_watts=_odd(draw(st.integers(0, 5)), place + 3),
+    )
 
 
 @st.composite

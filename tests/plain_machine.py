@@ -11,8 +11,8 @@ from typing import Literal
 
 from wattbench.routing.fleet import Pool, Series, Site
 
-Part = Literal["overhead", "decode", "prefill", "idle", "sleep", "wake"]
-PARTS: tuple[Part, ...] = ("overhead", "decode", "prefill", "idle", "sleep", "wake")
+Part = Literal["overhead", "decode", "prefill", "idle", "sleep", "wake", "off"]
+PARTS: tuple[Part, ...] = ("overhead", "decode", "prefill", "idle", "sleep", "wake", "off")
 JOULES_PER_KWH = 3.6e6
 
 
@@ -153,7 +153,9 @@ class Replica:
         admitted: Decoding ones and those with a prompt under way, in the order of admission.
         chunks: Prompt tokens of the step that runs, for those that get any.
         until_s: End of the step or wake that runs [s]; None: at a boundary, or idle.
-        idle_since_s: None: not idle.
+        idle_since_s: Idle or off since then, or provisioned [s]; None: it works.
+        power: ``down``: it is sent nothing, and off once it has nothing left.
+        ready_s: When it was or will be ready to be sent requests [s].
         joules: Energy in its parts [J].
         busy_s: Time in steps [s].
         steps: All steps.
@@ -169,6 +171,8 @@ class Replica:
     chunks: dict[int, int] = field(default_factory=dict)
     until_s: float | None = None
     idle_since_s: float | None = 0.0
+    power: Literal["on", "down", "coming"] = "on"
+    ready_s: float = 0.0
     joules: dict[Part, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     busy_s: float = 0.0
     steps: list[Step] = field(default_factory=list)
@@ -331,9 +335,42 @@ class Replica:
         self.busy_s += time_s
         self.until_s = end_s
 
+    def has_any(self) -> bool:
+        """Whether any request was sent here and is not done."""
+        return bool(self.on_the_way or self.queue or self.admitted)
+
+    def go_down(self, now_s: float) -> None:
+        """It is sent no more; off from now on if it has nothing left."""
+        if not self.has_any():
+            self.rest(now_s)
+            self.idle_since_s = now_s
+        self.power = "down"
+
+    def provision(self, now_s: float, ready_s: float) -> None:
+        """It was off until now."""
+        self.rest(now_s)
+        self.power, self.idle_since_s, self.ready_s = "coming", now_s, ready_s
+
+    def provisioned(self, now_s: float) -> None:
+        """What that took, all of it or, at the end of all, the part until now."""
+        rule, since_s = self.pool.autoscale, self.idle_since_s
+        assert rule is not None
+        assert since_s is not None
+        done = 1.0 if now_s >= self.ready_s else (now_s - since_s) / rule.provision_s
+        self.draw("wake", done * rule.provision_joules, since_s, now_s)
+        self.idle_since_s = now_s
+
     def rest(self, now_s: float) -> bool:
-        """Book the idle time and the sleep until now; whether it slept."""
+        """Book the time idle, asleep or off until now; whether it slept."""
         if self.idle_since_s is None:
+            return False
+        if self.power == "coming":
+            self.provisioned(now_s)
+            return False
+        if self.power == "down" and not self.has_any():
+            assert self.pool.autoscale is not None
+            joules = self.pool.autoscale.off_watts * (now_s - self.idle_since_s)
+            self.draw("off", joules, self.idle_since_s, now_s)
             return False
         asleep_s = self.sleeps_at_s(self.idle_since_s)
         awake_until_s = min(now_s, asleep_s)

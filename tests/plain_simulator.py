@@ -3,7 +3,8 @@
 Nothing jumps here and nothing is foreseen: time goes to the next moment at which anything happens
 (a step or a wake ends, a request arrives or reaches a machine, signals are taken), and every
 machine (``plain_machine``) computes one step after the other. At one moment, in this order: steps
-end, signals are taken, arrivals are routed by their number, machines begin what comes next.
+end, signals are taken, pools scale, arrivals are routed by their number, machines begin what comes
+next.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from plain_machine import Asked, Replica, Request, Seen, SiteBill
+from plain_scaling import Controller
 
 from wattbench.routing.fleet import Fleet
 
 Policy = Callable[[Sequence[Seen], Request], int]
-"""Chooses among the machines that can ever hold the request, in the order of their numbers."""
+"""Chooses among the routable machines that can ever hold the request, in order of their numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,9 @@ class Router:
         """Choose a machine; the request is on its way there."""
         if self.signals_every_s is None:
             self.signals = [machine.seen(now_s) for machine in self.machines]
-        fits = [m.pool.machine.holds(request.total_tokens) for m in self.machines]
+        fits = [
+            m.power == "on" and m.pool.machine.holds(request.total_tokens) for m in self.machines
+        ]
         number = self.choose([s for s in self.signals if fits[s.machine]], request)
         machine, seen = self.machines[number], self.signals[number]
         request.machine = number
@@ -105,27 +109,51 @@ def simulate(
         signals_every_s=signals_every_s,
         own_sends=own_sends,
     )
-    trace = Trace(asked)
+    trace, controllers = Trace(asked), controllers_of(fleet, machines)
     while math.isfinite(now_s := min(trace.next_s(), *(each.next_s() for each in machines))):
-        happen(min(now_s, router.next_s(trace)), machines, router, trace)
+        scales_s = min((each.next_s() for each in controllers), default=math.inf)
+        happen(min(now_s, router.next_s(trace), scales_s), machines, router, trace, controllers)
     end_s = max([horizon_s, *(r.left_s for r in trace.requests if r.left_s is not None)])
+    for controller in controllers:
+        while controller.next_s() < end_s:
+            controller.act(controller.next_s())
     for machine in machines:
         machine.rest(end_s)
     return Replay(requests=trace.requests, machines=machines, sites=bills, horizon_s=end_s)
 
 
-def happen(now_s: float, machines: list[Replica], router: Router, trace: Trace) -> None:
+def happen(
+    now_s: float,
+    machines: list[Replica],
+    router: Router,
+    trace: Trace,
+    controllers: Sequence[Controller] = (),
+) -> None:
     """All that happens at a moment."""
     for machine in machines:
         for parent in machine.end(now_s) if machine.until_s == now_s else []:
             trace.served(parent, now_s)
     if router.next_s(trace) == now_s:
         router.listen(now_s)
+    for controller in controllers:
+        if controller.next_s() == now_s:
+            controller.act(now_s)
     for request in trace.arriving(now_s):
         router.send(request, now_s)
     for machine in machines:
         for request in machine.begin(now_s) if machine.until_s is None else []:
             trace.cancel(request)
+
+
+def controllers_of(fleet: Fleet, machines: Sequence[Replica]) -> list[Controller]:
+    """One for each pool that scales; its machines are as they start."""
+    found = []
+    for pool in fleet.pools:
+        if pool.autoscale is not None:
+            mine = [machine for machine in machines if machine.pool is pool]
+            found.append(Controller(rule=pool.autoscale, machines=mine))
+            found[-1].start()
+    return found
 
 
 class Trace:

@@ -319,3 +319,21 @@ def test_one_request_by_hand(tmp_path: Path) -> None:
         "pools.one.busy_fraction": 1.8 / 4,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_pool_that_scales_by_hand(tmp_path: Path) -> None:
+    """At 1 s two requests want two machines; the second is ready at 2.5 s, down at 3 s."""
+    (tmp_path / "one.csv").write_text(
+        "time_s,input_tokens,output_tokens\n0,10,3\n0,10,3\n2.6,10,1\n"
+    )
+    scaling = (
+        "    count: 2\n    autoscale: {min_count: 1, outstanding_per_machine: 1, every_s: 1, "
+        "provision_s: 1.5, provision_joules: 6, off_watts: 0.5}\n    max_batch: 2\n"
+    )
+    changes = (("    max_batch: 2\n", scaling), ("[round_robin]", "[least_outstanding]"))
+    outcome = play(plan_of(load_scenario(scenario(tmp_path, *changes, text=BY_HAND))))
+    found = outcome.played[0].figures
+    # The second machine serves the third request from 2.9 s to 3.5 s.
+    assert found["energy_breakdown_joules.off"] == pytest.approx(0.5 * (1 + 0.5))
+    assert found["energy_breakdown_joules.wake"] == pytest.approx(6)
+    assert found["energy_breakdown_joules.idle"] == pytest.approx(4 * (0.3 + 1.1 + 0.4))

@@ -97,7 +97,8 @@ def _lost(policy: dict[str, Any]) -> str:
 def _resting(policy: dict[str, Any]) -> str:
     """The part of all energy in which nothing is computed."""
     parts = policy["energy_breakdown_joules"]
-    joules = sum(parts[name]["value"] for name in ("idle", "sleep", "wake"))
+    resting = [name for name in ("idle", "sleep", "wake", "off") if name in parts]
+    joules = sum(parts[name]["value"] for name in resting)
     return f"{joules / policy['energy_joules']['value']:.0%}"
 
 

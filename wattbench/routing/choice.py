@@ -9,7 +9,7 @@ import numpy as np
 
 from wattbench.routing.calendar import smallest
 from wattbench.routing.compiled import inlined, kernel
-from wattbench.routing.layout import BY_TREE, CHOICE, OPTION, SEED
+from wattbench.routing.layout import BY_TREE, CHOICE, ON, OPTION, SEED
 from wattbench.routing.scores import (
     asleep,
     cap_use,
@@ -42,9 +42,9 @@ def uniform(seed: int, r: int, turn: int) -> float:
 
 @inlined
 def holds(w: Any, m: Any, r: int) -> bool:
-    """Whether a machine can ever hold the request."""
+    """Whether a machine is routable and can ever hold the request."""
     q, kind = w.requests[r], w.kinds[m.kind]
-    return q.input + q.output + kind.charge <= kind.capacity
+    return m.power == ON and q.input + q.output + kind.charge <= kind.capacity
 
 
 @kernel

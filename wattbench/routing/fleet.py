@@ -164,18 +164,59 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Autoscale:
+    """How many machines of a pool are on, by what they have to do; see docs/simulator.md.
+
+    Attributes:
+        min_count: So many are always on, and are at time 0.
+        outstanding_per_machine: Requests outstanding for each machine that is on.
+        every_s: Period of the decisions [s].
+        provision_s: From the decision until a machine is routable [s].
+        provision_joules: Energy of that time [J].
+        off_watts: Drawn by a machine that is off [W].
+    """
+
+    min_count: int
+    outstanding_per_machine: float
+    every_s: float
+    provision_s: float
+    provision_joules: float
+    off_watts: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what decides nothing."""
+        if self.min_count < 1:
+            raise UsageError(
+                f"autoscale: min_count is {self.min_count}; 1 or more is due, so that there is "
+                f"always a machine to send a request to"
+            )
+        for name in ("outstanding_per_machine", "every_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"autoscale: {name} is {getattr(self, name):g}; give one above 0")
+        for name in ("provision_s", "provision_joules", "off_watts"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"autoscale: {name} is {getattr(self, name):g}; 0 or more is due")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Machines of one kind at one site."""
+    """Machines of one kind at one site; ``autoscale`` None: all of them are always on."""
 
     machine: Machine
     count: int
     site: str
+    autoscale: Autoscale | None = None
 
     def __post_init__(self) -> None:
         """Refuse an empty pool."""
         if not 1 <= self.count <= 1_000_000:
             raise UsageError(
                 f"pool of {self.machine.name}: count is {self.count}; give 1 machine or more"
+            )
+        if self.autoscale is not None and self.autoscale.min_count > self.count:
+            raise UsageError(
+                f"pool of {self.machine.name}: autoscale min_count {self.autoscale.min_count} is "
+                f"above the pool's count of {self.count}; count is the most that can be on"
             )
 
 

@@ -15,6 +15,12 @@ PRIORITIES = 3
 
 WAITING, SERVED, CANCELLED, REFUSED = 0, 1, 2, 3
 
+ON, DOWN, COMING = range(3)
+"""A machine's power: routable; drained or off; being provisioned."""
+
+NO_LOAD = 2**62
+"""In the tree of loads, of what must not win."""
+
 TURNS, NEXT, LOOK, CHOICE = range(4)
 """Places of the counts: turns to come, next of the trace, the router's last look and choice."""
 
@@ -74,6 +80,9 @@ MACHINE = np.dtype(
         ("idle", "f8"),
         ("sleep", "f8"),
         ("wake", "f8"),
+        ("off", "f8"),
+        ("ready_s", "f8"),  # when its provisioning ends
+        ("power", "i8"),
         ("usd", "f8"),
         ("gco2e", "f8"),
     ],
@@ -101,6 +110,22 @@ KIND = np.dtype(
 )
 
 
+SCALE = np.dtype(
+    [
+        ("every_s", "f8"),  # infinite: the pool does not scale
+        ("target", "f8"),  # outstanding requests for each machine
+        ("provision_s", "f8"),
+        ("provision_joules", "f8"),
+        ("off_watts", "f8"),
+        ("min_count", "i8"),
+        ("first", "i8"),  # its machines: from the first to before the last
+        ("last", "i8"),
+        ("done", "i8"),  # decisions so far
+    ],
+    align=True,
+)
+
+
 class World(NamedTuple):
     """All that the kernels work on.
 
@@ -113,7 +138,8 @@ class World(NamedTuple):
     segments): ``per_watt`` of each kind; ``child`` (n,), ``sibling`` (n,), ``think_s``
     (n,): the first turn that follows each, the next one that follows the same, the pause before
     each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns to come; ``counts`` (4,);
-    ``calendar`` and ``loads``: trees over the machines of when each is due and what it has to do.
+    ``calendar`` and ``loads``: trees over the machines of when each is due and what it has to do;
+    ``scales`` (k,): each pool's autoscaling; ``scale_s`` (1,): its next instant, over all pools.
     """
 
     requests: Any
@@ -134,3 +160,5 @@ class World(NamedTuple):
     counts: Any
     calendar: Any
     loads: Any
+    scales: Any
+    scale_s: Any

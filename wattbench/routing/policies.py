@@ -21,6 +21,7 @@ from wattbench.core.errors import UsageError
 from wattbench.plugins import option
 from wattbench.routing import choice
 from wattbench.routing.fleet import Fleet
+from wattbench.routing.layout import ON, World
 
 IntArray = NDArray[np.int64]
 
@@ -39,11 +40,19 @@ class FleetView:
     """What the router may see of the machines, as arrays (m,): their state at ``signals_s``.
 
     Args:
+        world: The machines and requests.
         seen: Records of the machines, as of the last look.
     """
 
-    def __init__(self, seen: Any) -> None:
-        self._seen = seen
+    def __init__(self, world: World, seen: Any) -> None:
+        self._world, self._seen = world, seen
+
+    def candidates(self, arrival: Arrival) -> NDArray[np.bool_]:
+        """The machines that are on now and can ever hold the request, as an array (m,)."""
+        world, q = self._world, self._world.requests[arrival.number]
+        room = world.kinds["capacity"] - world.kinds["charge"]
+        fits = (room >= int(q["input"]) + int(q["output"]))[world.machines["kind"]]
+        return np.asarray(fits & (world.machines["power"] == ON))
 
     @property
     def outstanding(self) -> IntArray:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from wattbench.core.errors import UsageError
-from wattbench.routing import choice, router
+from wattbench.routing import choice, router, scaling
 from wattbench.routing.fleet import Fleet
 from wattbench.routing.layout import (
     BY_TREE,
     CANCELLED,
+    ON,
     OPTION,
     OWN_SENDS,
     QUEUE_LIMIT,
@@ -25,7 +26,7 @@ from wattbench.routing.layout import (
 from wattbench.routing.policies import Arrival, BuiltIn, FleetView, RoutingPolicy
 from wattbench.routing.world import Demand, build
 
-PARTS = ("overhead", "decode", "prefill", "idle", "sleep", "wake")
+PARTS = ("overhead", "decode", "prefill", "idle", "sleep", "wake", "off")
 CHUNK = 200_000
 """Arrivals between two reports of progress."""
 
@@ -96,7 +97,7 @@ class Replay:
 
     def close(self, horizon_s: float) -> None:
         """Let all machines idle until one horizon, common to all policies compared [s]."""
-        router.close(self.world, horizon_s)
+        scaling.close(self.world, horizon_s)
 
 
 def replay(
@@ -154,7 +155,8 @@ def _compiled(
     run: Replay, policy: BuiltIn, dials: Any, delays_s: Any, progress: Progress | None
 ) -> None:
     world, count = run.world, run.demand.count
-    if not policy.looks and run.demand.parent is None and run.settings.queue_limit is None:
+    by_number = run.demand.parent is None and not any(pool.autoscale for pool in run.fleet.pools)
+    if not policy.looks and by_number and run.settings.queue_limit is None:
         router.deal(world, policy.code, dials, delays_s)
         return
     seen = world.machines if run.settings.signals_every_s is None else world.machines.copy()
@@ -170,7 +172,7 @@ def _in_python(
 ) -> None:
     world = run.world
     seen = world.machines if run.settings.signals_every_s is None else world.machines.copy()
-    view, requests = FleetView(seen), world.requests
+    view, requests = FleetView(world, seen), world.requests
     for done in range(run.demand.count):
         r = router.look(world, seen, dials)
         if r < 0:
@@ -198,7 +200,9 @@ def _check_choice(run: Replay, policy: RoutingPolicy, r: int, i: int) -> None:
             f"{count}, numbered from 0"
         )
     if not choice.holds(run.world, run.world.machines[i], r):
+        on = run.world.machines["power"][i] == ON
+        why = "does not fit its memory" if on else "that is not on"
         raise UsageError(
-            f"policy {type(policy).__name__} chose machine {i} for request {r + 1}, which does "
-            f"not fit its memory"
+            f"policy {type(policy).__name__} chose machine {i} for request {r + 1}, {why}; let it "
+            f"choose among view.candidates(arrival)"
         )

@@ -23,7 +23,7 @@ from wattbench.routing.layout import (
 )
 from wattbench.routing.machine import advance
 from wattbench.routing.queues import enter_queue
-from wattbench.routing.spending import rest, roll
+from wattbench.routing.scaling import carry, catch_up, note_load, scale
 
 
 @kernel
@@ -71,6 +71,8 @@ def route(w: Any, seen: Any, policy: int, dials: Any, delays_s: Any, most: int) 
             return
         if dials[SIGNALS_S] > 0:
             refresh(w, seen, dials, w.requests[r].reach_s)
+        if w.scale_s[0] <= w.requests[r].reach_s:
+            scale(w, seen, w.requests[r].reach_s)
         catch_up(w, w.requests[r].reach_s)
         i = choose(w, seen, r, policy, dials)
         place(w, seen, r, i, dials, delays_s)
@@ -83,8 +85,9 @@ def look(w: Any, seen: Any, dials: Any) -> int:
     if r >= 0:
         if dials[SIGNALS_S] > 0:
             refresh(w, seen, dials, w.requests[r].reach_s)
+        scale(w, seen, w.requests[r].reach_s)
         for i in range(w.machines.shape[0]):
-            _carry(w, i, w.requests[r].reach_s)
+            carry(w, i, w.requests[r].reach_s)
     return r
 
 
@@ -95,6 +98,7 @@ def refresh(w: Any, seen: Any, dials: Any, now_s: float) -> None:
     if tick <= w.counts[LOOK]:
         return
     w.counts[LOOK] = tick
+    scale(w, seen, tick * dials[SIGNALS_S])
     catch_up(w, tick * dials[SIGNALS_S])
     for i in range(seen.shape[0]):
         seen[i] = w.machines[i]
@@ -125,8 +129,11 @@ def _next_turn(w: Any, seen: Any, dials: Any) -> int:
         at_s = min(trace_s, turn_s)
         if dials[SIGNALS_S] > 0 and min(at_s, w.calendar[1]) < math.inf:
             refresh(w, seen, dials, min(at_s, w.calendar[1]))
+        if w.scale_s[0] <= min(at_s, w.calendar[1]) and min(at_s, w.calendar[1]) < math.inf:
+            scale(w, seen, min(at_s, w.calendar[1]))
+            continue
         if w.calendar[1] < at_s:
-            _carry(w, smallest(w.calendar), w.calendar[1])
+            carry(w, smallest(w.calendar), w.calendar[1])
             continue
         if at_s == math.inf:
             return -1
@@ -159,20 +166,6 @@ def _take_turn(w: Any) -> int:
 
 
 @inlined
-def catch_up(w: Any, now_s: float) -> None:
-    """Carry every machine that is due to ``now_s``."""
-    while w.calendar[1] <= now_s:
-        _carry(w, smallest(w.calendar), now_s)
-
-
-@inlined
-def _carry(w: Any, i: int, until_s: float) -> None:
-    advance(w, i, until_s)
-    settle(w.calendar, i, w.machines[i].bound_s)
-    settle(w.loads, i, w.machines[i].outstanding)
-
-
-@inlined
 def place(w: Any, seen: Any, r: int, i: int, dials: Any, delays_s: Any) -> None:
     """Send an arrival where the policy chose, or refuse it where the queue there is full."""
     m = w.machines[i]
@@ -185,22 +178,14 @@ def place(w: Any, seen: Any, r: int, i: int, dials: Any, delays_s: Any) -> None:
         seen[i].outstanding += 1
         seen[i].load += w.requests[r].input + w.requests[r].guess
     settle(w.calendar, i, m.bound_s)
-    settle(w.loads, i, m.outstanding)
+    note_load(w, i)
 
 
 @kernel
 def drain(w: Any) -> None:
-    """Run every machine to its end."""
+    """Run every machine to its end, all together as long as any pool scales."""
+    while w.scale_s[0] < math.inf and w.calendar[1] < math.inf:
+        scale(w, w.machines, w.calendar[1])
+        carry(w, smallest(w.calendar), w.calendar[1])
     for i in range(w.machines.shape[0]):
         advance(w, i, math.inf)
-
-
-@kernel
-def close(w: Any, horizon_s: float) -> None:
-    """Let every machine idle, and sleep, until the horizon."""
-    for i in range(w.machines.shape[0]):
-        m = w.machines[i]
-        if m.now_s >= m.change_s:
-            roll(w, m)
-        if horizon_s > m.now_s:
-            rest(w, m, w.kinds[m.kind], horizon_s)

@@ -11,7 +11,7 @@ import numpy as np
 
 from wattbench.core.errors import UsageError
 from wattbench.routing.fleet import Fleet, Machine, Site
-from wattbench.routing.layout import KIND, MACHINE, PRIORITIES, REQUEST, World
+from wattbench.routing.layout import DOWN, KIND, MACHINE, NO_LOAD, PRIORITIES, REQUEST, SCALE, World
 from wattbench.routing.step import Lane, StepModel, interpolated
 
 JOULES_PER_KWH = 3.6e6
@@ -57,7 +57,9 @@ def build(fleet: Fleet, demand: Demand) -> World:
     _check_fit(kinds, demand)
     changes, rates, shares = _series(fleet)
     child, sibling, think_s = _turns(demand)
-    machines = _machines(fleet)
+    machines, scales = _machines(fleet), _scales(fleet)
+    for scale in scales:
+        machines["power"][scale["first"] + scale["min_count"] : scale["last"]] = DOWN
     leaves = 1 << (fleet.count - 1).bit_length() if fleet.count > 1 else 2
     return World(
         requests=_requests(demand),
@@ -77,14 +79,16 @@ def build(fleet: Fleet, demand: Demand) -> World:
         due=np.full(len(child), -1, dtype=np.int32),
         counts=np.array([0, 0, -1, -1], dtype=np.int64),
         calendar=np.full(2 * leaves, math.inf),
-        loads=_loads(fleet.count, leaves),
+        loads=_loads(machines["power"] == DOWN, leaves),
+        scales=scales,
+        scale_s=scales["every_s"].min(keepdims=True),
     )
 
 
-def _loads(count: int, leaves: int) -> Any:
-    """Nothing to do for any machine; leaves without a machine never win."""
-    loads = np.zeros(2 * leaves, dtype=np.int64)
-    loads[leaves + count :] = np.iinfo(np.int64).max
+def _loads(is_down: Any, leaves: int) -> Any:
+    """Nothing to do for any machine; those that are down, and leaves without one, never win."""
+    loads = np.full(2 * leaves, NO_LOAD)
+    loads[leaves : leaves + len(is_down)][~is_down] = 0
     for node in range(leaves - 1, 0, -1):
         loads[node] = min(loads[2 * node], loads[2 * node + 1])
     return loads
@@ -140,6 +144,23 @@ def _machines(fleet: Fleet) -> Any:
     machines["partial"] = machines["landing"] = -1
     machines["segment"] = -1  # the first boundary takes the first one up
     return machines
+
+
+def _scales(fleet: Fleet) -> Any:
+    scales = np.zeros(len(fleet.pools), dtype=SCALE)
+    scales["last"] = np.cumsum([pool.count for pool in fleet.pools])
+    scales["first"] = scales["last"] - [pool.count for pool in fleet.pools]
+    scales["every_s"] = math.inf
+    for record, pool in zip(scales, fleet.pools, strict=True):
+        each = pool.autoscale
+        record["min_count"] = pool.count if each is None else each.min_count
+        if each is not None:
+            record["every_s"] = each.every_s
+            record["target"] = each.outstanding_per_machine
+            record["provision_s"] = each.provision_s
+            record["provision_joules"] = each.provision_joules
+            record["off_watts"] = each.off_watts
+    return scales
 
 
 def _kinds(kinds: list[Machine]) -> Any:

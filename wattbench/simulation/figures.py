@@ -18,7 +18,7 @@ from wattbench.simulation.plan import Plan
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
 STATUS = {SERVED: "served", CANCELLED: "cancelled", REFUSED: "refused"}
-PARTS = ("prefill", "decode", "overhead", "idle", "sleep", "wake")
+PARTS = ("prefill", "decode", "overhead", "idle", "sleep", "wake", "off")
 NO_SLO = "no service level is stated (slo:)"
 NONE_SERVED = "no request was served"
 ONLY_FIRST = "no answer had a second token"

@@ -35,7 +35,7 @@ from wattbench.hardware import (
 )
 from wattbench.routing.fleet import KvRule, Machine
 from wattbench.routing.step import Knots, Lane, StepModel
-from wattbench.simulation.parts import AtLeastZero, Kind, Name, StepText, made
+from wattbench.simulation.parts import AtLeastZero, AutoscaleText, Kind, Name, StepText, made
 
 SATURATED = 1e-12
 """Experts are taken as all read when this part of them is left."""
@@ -130,6 +130,7 @@ class PoolText(Limits):
         model: A model descriptor.
         devices: Devices of one machine (replica); None: as few as hold the weights.
         calibration: A JSON file with a fitted curve.
+        autoscale: How many are on; None: all.
     """
 
     name: Name
@@ -140,6 +141,7 @@ class PoolText(Limits):
     model: str | None = None
     devices: Devices | None = None
     calibration: str | None = None
+    autoscale: AutoscaleText | None = None
     _curve: Curve = PrivateAttr()
     _machine: Machine = PrivateAttr()
 

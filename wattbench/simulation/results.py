@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
@@ -57,6 +58,7 @@ def _pools(plan: Plan) -> list[dict[str, Any]]:
             "fit": None if origin is None else dict(origin.fit) or None,
             "peak_watts": pool.machine.peak_watts,
             "idle_watts": pool.machine.idle_watts,
+            "autoscale": None if pool.autoscale is None else asdict(pool.autoscale),
         }
         for pool, origin in zip(plan.fleet.pools, origins, strict=True)
     ]

@@ -245,7 +245,12 @@ def _fleet(sites: Sequence[SiteText], pools: Sequence[PoolText]) -> Fleet:
     """
     return Fleet(
         pools=tuple(
-            Pool(machine=pool.machine, count=pool.count, site=pool.site or sites[0].name)
+            Pool(
+                machine=pool.machine,
+                count=pool.count,
+                site=pool.site or sites[0].name,
+                autoscale=None if pool.autoscale is None else pool.autoscale.autoscale(),
+            )
             for pool in pools
         ),
         sites=tuple(site.site() for site in sites),
