@@ -23,7 +23,7 @@ from plain_simulator import (
     simulate,
 )
 
-from wattbench.routing.fleet import Autoscale, Fleet, Machine, Pool, Series, Site
+from wattbench.routing.fleet import Autoscale, Fleet, Machine, Pool, Role, Series, Site, Transfer
 from wattbench.routing.step import Lane, StepModel, affine
 
 POLICIES = ("round robin", "random", "least outstanding", "power of two", "least tokens")
@@ -135,16 +135,31 @@ def _fleets(draw: st.DrawFn) -> Fleet:
     """One to three kinds of machines at one or two sites."""
     sites = [draw(_sites(number)) for number in range(draw(st.integers(1, SITES)))]
     pools = []
-    for kind in range(draw(st.integers(1, KINDS))):
+    transfer = draw(st.one_of(st.none(), st.none(), _transfers()))
+    roles: tuple[Role, ...] = ("both", "both", "both")
+    if transfer is not None:
+        roles = ("decode", "prefill", draw(st.sampled_from(("both", "prefill", "decode"))))
+    for kind in range(draw(st.integers(1 if transfer is None else 2, KINDS))):
         rule = draw(st.none() | _autoscales(kind))
         most = 2 if kind == 0 else 1
         count = draw(st.integers(1, most) if rule is None else st.integers(rule.min_count, 4))
         site = sites[(kind + 1) % len(sites)]
-        machine = draw(_machines(kind))
-        pools.append(Pool(machine=machine, count=count, site=site.name, autoscale=rule))
-    fleet = Fleet(pools=tuple(pools), sites=tuple(sites))
+        machine = draw(_machines(kind, is_roomy=kind == 0 or (kind == 1 and transfer is not None)))
+        role = roles[kind]
+        pools.append(Pool(machine=machine, count=count, site=site.name, autoscale=rule, role=role))
+    fleet = Fleet(pools=tuple(pools), sites=tuple(sites), transfer=transfer)
     capped = [draw(_capped(fleet, site, number)) for number, site in enumerate(sites)]
     return replace(fleet, sites=tuple(capped))
+
+
+@st.composite
+def _transfers(draw: st.DrawFn) -> Transfer:
+    """From nothing to a few steps' time."""
+    return Transfer(
+        fixed_s=_odd(1e-3 * draw(st.integers(0, 30)), 490),
+        s_per_token=_odd(1e-5 * draw(st.integers(0, 100)), 491),
+        joules_per_token=_odd(1e-2 * draw(st.integers(0, 10)), 492),
+    )
 
 
 @st.composite
@@ -162,11 +177,11 @@ def _autoscales(draw: st.DrawFn, kind: int) -> Autoscale:
 
 
 @st.composite
-def _machines(draw: st.DrawFn, kind: int) -> Machine:
-    """A small machine; the first kind can hold any request."""
+def _machines(draw: st.DrawFn, kind: int, *, is_roomy: bool) -> Machine:
+    """A small machine; one with room can hold any request."""
     place = 230 + 30 * kind
     max_batch = draw(st.integers(1, 6))
-    least = MAX_INPUT + MAX_OUTPUT + 3 if kind == 0 else MAX_OUTPUT
+    least = MAX_INPUT + MAX_OUTPUT + 3 if is_roomy else MAX_OUTPUT
     step = draw(_steps(place))
     idle_watts = _odd(draw(st.integers(0, 40)), place)
     machine = Machine(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from wattbench.routing.fleet import Pool, Series, Site
+from wattbench.routing.fleet import Pool, Series, Site, Transfer
 
-Part = Literal["overhead", "decode", "prefill", "idle", "sleep", "wake", "off"]
-PARTS: tuple[Part, ...] = ("overhead", "decode", "prefill", "idle", "sleep", "wake", "off")
+Part = Literal["overhead", "decode", "prefill", "idle", "sleep", "wake", "off", "transfer"]
+PARTS: tuple[Part, ...] = get_args(Part)
 JOULES_PER_KWH = 3.6e6
 
 
@@ -37,7 +37,10 @@ class Request:
         number: Its place in the trace.
         asked: What the trace says.
         arrival_s: When it arrives; of a turn, known once its parent is served [s].
-        machine: The one that it was sent to; None: never sent, as its parent was cancelled.
+        machine: The one that it was sent to last; None: never, as its parent was cancelled.
+        prefill_machine: The one that gave its first token; None: not another one.
+        moved: Whether it is on its way from there, or waits, with its KV memory.
+        is_sent: Whether it was sent to where it is to end.
         reach_s: When it reaches its machine [s].
         produced: Tokens of its answer so far.
         prefilled: Prompt tokens computed since it was admitted.
@@ -54,6 +57,9 @@ class Request:
     asked: Asked
     arrival_s: float = math.nan
     machine: int | None = None
+    prefill_machine: int | None = None
+    moved: bool = False
+    is_sent: bool = False
     reach_s: float = math.nan
     produced: int = 0
     prefilled: int = 0
@@ -159,12 +165,15 @@ class Replica:
         joules: Energy in its parts [J].
         busy_s: Time in steps [s].
         steps: All steps.
+        transfer: What it takes to move a request to a decode machine.
+        moving: Requests that got their first token here and go on.
     """
 
     number: int
     pool: Pool
     bill: SiteBill
     shares_watts: Series | None
+    transfer: Transfer | None = None
     on_the_way: list[Request] = field(default_factory=list)
     queue: list[Request] = field(default_factory=list)
     admitted: list[Request] = field(default_factory=list)
@@ -176,6 +185,7 @@ class Replica:
     joules: dict[Part, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     busy_s: float = 0.0
     steps: list[Step] = field(default_factory=list)
+    moving: list[Request] = field(default_factory=list)
 
     def seen(self, now_s: float) -> Seen:
         """Its state at a moment."""
@@ -184,7 +194,7 @@ class Replica:
             machine=self.number,
             waiting=len(self.on_the_way) + len(self.queue),
             running=len(self.admitted),
-            outstanding_tokens=sum(request.total_tokens for request in here),
+            outstanding_tokens=sum(self.whole(request) for request in here),
             idle=self.idle_since_s is not None,
             asleep=self.idle_since_s is not None and now_s > self.sleeps_at_s(self.idle_since_s),
         )
@@ -212,6 +222,9 @@ class Replica:
         done = [r for r in self.admitted if r.produced == r.asked.output_tokens]
         self.admitted = [r for r in self.admitted if r not in done]
         self.chunks = {}
+        if self.pool.role == "prefill":
+            self.moving = [r for r in self.admitted if r.decoding]
+            self.admitted = [r for r in self.admitted if not r.decoding]
         for request in done:
             request.finish_s = request.left_s = now_s
             request.status = "served"
@@ -250,10 +263,34 @@ class Replica:
         ]
         self.queue.insert(sum(ahead), request)
 
+    def move(self, now_s: float) -> list[Request]:
+        """Send the KV memory of those with their first token; they arrive at their moments."""
+        moving, self.moving = self.moving, []
+        for request in moving:
+            assert self.transfer is not None
+            tokens = request.context_tokens
+            request.moved, request.decoding, request.prefilled = True, False, 0
+            request.prefill_machine, request.machine = request.machine, None
+            time_s = self.transfer.fixed_s + tokens * self.transfer.s_per_token
+            request.arrival_s = now_s + time_s
+            joules = tokens * self.transfer.joules_per_token
+            self.draw("transfer", joules, now_s, request.arrival_s)
+        return moving
+
+    def whole(self, request: Request) -> int:
+        """Prompt and answer, as far as this machine is to give it."""
+        first = request.asked.input_tokens + 1
+        return first if self.pool.role == "prefill" else request.total_tokens
+
+    def may_serve(self, request: Request) -> bool:
+        """Whether it is on, of the right role, and can ever hold the request."""
+        right = (self.pool.role == "decode") == request.moved
+        return self.power == "on" and right and self.pool.machine.holds(self.whole(request))
+
     def holds(self, request: Request) -> int:
         """KV tokens that a request takes, in every state that can hold any."""
         whole = self.pool.machine.kv_rule == "whole"
-        tokens = request.total_tokens if whole else request.context_tokens
+        tokens = self.whole(request) if whole else request.context_tokens
         return tokens + self.pool.machine.kv_request_tokens
 
     def held(self) -> int:
@@ -293,7 +330,11 @@ class Replica:
             else:
                 head.was_admitted = True
                 self.admitted.append(self.queue.pop(0))
-                budget -= self.give_chunk(head, budget)
+                if head.moved:
+                    head.moved, head.decoding = False, True
+                    budget -= 1
+                else:
+                    budget -= self.give_chunk(head, budget)
         return cancelled
 
     def give_chunk(self, request: Request, budget: int) -> int:

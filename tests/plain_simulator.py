@@ -70,19 +70,18 @@ class Router:
         """Choose a machine; the request is on its way there."""
         if self.signals_every_s is None:
             self.signals = [machine.seen(now_s) for machine in self.machines]
-        fits = [
-            m.power == "on" and m.pool.machine.holds(request.total_tokens) for m in self.machines
-        ]
+        fits = [machine.may_serve(request) for machine in self.machines]
         number = self.choose([s for s in self.signals if fits[s.machine]], request)
         machine, seen = self.machines[number], self.signals[number]
         request.machine = number
+        request.is_sent = machine.pool.role != "prefill" or request.asked.output_tokens == 1
         request.reach_s = now_s + (self.router_s + machine.bill.site.network_s)
         machine.on_the_way.append(request)
         if self.own_sends:
             self.signals[number] = replace(
                 seen,
                 waiting=seen.waiting + 1,
-                outstanding_tokens=seen.outstanding_tokens + request.total_tokens,
+                outstanding_tokens=seen.outstanding_tokens + machine.whole(request),
             )
 
 
@@ -133,6 +132,8 @@ def happen(
     for machine in machines:
         for parent in machine.end(now_s) if machine.until_s == now_s else []:
             trace.served(parent, now_s)
+        for request in machine.move(now_s):
+            trace.expect(request, request.arrival_s)
     if router.next_s(trace) == now_s:
         router.listen(now_s)
     for controller in controllers:
@@ -165,7 +166,7 @@ class Trace:
         self.turns: dict[int, list[Request]] = {}
         for request in self.requests:
             if request.asked.parent < 0:
-                self._expect(request, request.asked.arrival_s)
+                self.expect(request, request.asked.arrival_s)
             else:
                 self.turns.setdefault(request.asked.parent, []).append(request)
 
@@ -175,7 +176,7 @@ class Trace:
 
     def unsent(self) -> bool:
         """Whether any request is still to be sent."""
-        return any(request.machine is None and not request.status for request in self.requests)
+        return any(not request.is_sent and not request.status for request in self.requests)
 
     def arriving(self, now_s: float) -> list[Request]:
         """Take those that arrive now, by their numbers."""
@@ -186,7 +187,7 @@ class Trace:
     def served(self, parent: Request, now_s: float) -> None:
         """The turns after one that got its last token now will arrive."""
         for turn in self.turns.get(parent.number, []):
-            self._expect(turn, now_s + turn.asked.think_s)
+            self.expect(turn, now_s + turn.asked.think_s)
 
     def cancel(self, request: Request) -> None:
         """Chosen: the turns after a cancelled one are cancelled with it, and never sent."""
@@ -194,7 +195,8 @@ class Trace:
         for turn in self.turns.get(request.number, []):
             self.cancel(turn)
 
-    def _expect(self, request: Request, arrival_s: float) -> None:
+    def expect(self, request: Request, arrival_s: float) -> None:
+        """It will arrive then."""
         request.arrival_s = arrival_s
         insort(self.coming, request, key=lambda each: (each.arrival_s, each.number))
 
@@ -221,18 +223,21 @@ def replicas(fleet: Fleet) -> tuple[list[Replica], list[SiteBill]]:
             )
         for _ in range(pool.count):
             number = len(machines)
-            machines.append(Replica(number=number, pool=pool, bill=bill, shares_watts=shares))
+            machine = Replica(number=number, pool=pool, bill=bill, shares_watts=shares)
+            machine.transfer = fleet.transfer
+            machines.append(machine)
     return machines, bills
 
 
 def round_robin() -> Policy:
     """The next machine by number that can hold the request, after the one chosen last."""
-    last = -1
+    last = {False: -1, True: -1}
 
     def choose(view: Sequence[Seen], request: Request) -> int:
-        nonlocal last
-        last = min(view, key=lambda seen: (seen.machine <= last, seen.machine)).machine
-        return last
+        before = last[request.moved]
+        chosen = min(view, key=lambda seen: (seen.machine <= before, seen.machine)).machine
+        last[request.moved] = chosen
+        return chosen
 
     return choose
 

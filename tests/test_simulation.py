@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulations import SMALL, scenario
+from simulations import BY_HAND, SMALL, scenario
 
 import wattbench
 from wattbench.core.errors import UsageError
@@ -271,30 +271,6 @@ def test_seeds_that_replay_the_same_requests_are_told(tmp_path: Path) -> None:
     assert SMALL.count("signals_every_s") == 1
 
 
-BY_HAND = """\
-sites:
-  - name: site
-    pue: 2
-    network_s: 0.25
-    price_usd_per_kwh: {at_s: [0, 3], values: [1, 2]}
-    carbon_gco2e_per_kwh: 3.6e6
-pools:
-  - name: one
-    step:
-      memory: {base: 0.5, per_request: 0.1, per_prompt_token: 0.01}
-      energy: {base: 10, per_request: 1, per_prompt_token: 0.5}
-      busy_watts: 20
-    max_batch: 2
-    max_step_tokens: 16
-    kv_capacity_tokens: 100
-    idle_watts: 4
-router: {decision_s: 0.05, decision_joules: 3}
-policies: [round_robin]
-trace: one.csv
-horizon_s: 4
-"""
-
-
 def test_one_request_by_hand(tmp_path: Path) -> None:
     """Reaches the machine at 0.3 s; a prompt step and two decode steps of 0.6 s; idle until 4 s."""
     (tmp_path / "one.csv").write_text("time_s,input_tokens,output_tokens\n0,10,3\n")
@@ -319,21 +295,3 @@ def test_one_request_by_hand(tmp_path: Path) -> None:
         "pools.one.busy_fraction": 1.8 / 4,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
-
-
-def test_a_pool_that_scales_by_hand(tmp_path: Path) -> None:
-    """At 1 s two requests want two machines; the second is ready at 2.5 s, down at 3 s."""
-    (tmp_path / "one.csv").write_text(
-        "time_s,input_tokens,output_tokens\n0,10,3\n0,10,3\n2.6,10,1\n"
-    )
-    scaling = (
-        "    count: 2\n    autoscale: {min_count: 1, outstanding_per_machine: 1, every_s: 1, "
-        "provision_s: 1.5, provision_joules: 6, off_watts: 0.5}\n    max_batch: 2\n"
-    )
-    changes = (("    max_batch: 2\n", scaling), ("[round_robin]", "[least_outstanding]"))
-    outcome = play(plan_of(load_scenario(scenario(tmp_path, *changes, text=BY_HAND))))
-    found = outcome.played[0].figures
-    # The second machine serves the third request from 2.9 s to 3.5 s.
-    assert found["energy_breakdown_joules.off"] == pytest.approx(0.5 * (1 + 0.5))
-    assert found["energy_breakdown_joules.wake"] == pytest.approx(6)
-    assert found["energy_breakdown_joules.idle"] == pytest.approx(4 * (0.3 + 1.1 + 0.4))

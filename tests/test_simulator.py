@@ -81,6 +81,9 @@ def test_both_simulators_agree(drawn: Scenario) -> None:
     requests = run.world.requests
     machines = [-1 if each.machine is None else each.machine for each in plain.requests]
     assert requests["machine"].tolist() == machines
+    if scenario.fleet.transfer is not None:
+        first = [-1 if r.prefill_machine is None else r.prefill_machine for r in plain.requests]
+        assert run.world.legs["machine"].tolist() == first
     status = [SERVED if each.status == "served" else CANCELLED for each in plain.requests]
     assert requests["status"].tolist() == status
     assert requests["preempted"].tolist() == [each.preemptions for each in plain.requests]

@@ -11,6 +11,7 @@ from wattbench.core.errors import UsageError
 from wattbench.routing.step import StepModel
 
 KvRule = Literal["prompt", "whole"]
+Role = Literal["both", "prefill", "decode"]
 MAX_TOKENS = 2**30
 """No context is longer, no batch holds more; the engine counts in 32 and 64 bits."""
 
@@ -200,12 +201,21 @@ class Autoscale:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Machines of one kind at one site; ``autoscale`` None: all of them are always on."""
+    """Machines of one kind at one site.
+
+    Attributes:
+        machine: The kind.
+        count: How many, the most that can be on.
+        site: Where.
+        autoscale: How many are on; None: all of them, always.
+        role: ``prefill``: up to the first token; ``decode``: from there on; ``both``.
+    """
 
     machine: Machine
     count: int
     site: str
     autoscale: Autoscale | None = None
+    role: Role = "both"
 
     def __post_init__(self) -> None:
         """Refuse an empty pool."""
@@ -221,11 +231,39 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """What it takes to move a request's KV memory from a prefill to a decode machine.
+
+    Attributes:
+        fixed_s: Whatever its size [s].
+        s_per_token: For each token of context on top [s].
+        joules_per_token: Energy of each token of context [J].
+    """
+
+    fixed_s: float
+    s_per_token: float
+    joules_per_token: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no transfer is."""
+        for name in ("fixed_s", "s_per_token", "joules_per_token"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"transfer: {name} is {getattr(self, name):g}; 0 or more is due")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Pools at sites. Machines are numbered through the pools, in their order."""
+    """Pools at sites. Machines are numbered through the pools, in their order.
+
+    Attributes:
+        pools: The machines.
+        sites: Where they stand.
+        transfer: What moves between prefill and decode machines; None: nothing does.
+    """
 
     pools: tuple[Pool, ...]
     sites: tuple[Site, ...] = field(default_factory=lambda: (Site(name="site"),))
+    transfer: Transfer | None = None
 
     def __post_init__(self) -> None:
         """Refuse a fleet without machines, or a pool at a site that is not there."""
@@ -240,6 +278,7 @@ class Fleet:
                 )
         for site in self.sites:
             self._check_cap(site)
+        self._check_roles()
 
     @property
     def count(self) -> int:
@@ -254,6 +293,22 @@ class Fleet:
         """A machine's part of its site's cap, in proportion to its peak power [W]."""
         peak_watts = sum(pool.count * pool.machine.peak_watts for pool in self.pools_at(site))
         return site_cap_watts * machine.peak_watts / peak_watts
+
+    def _check_roles(self) -> None:
+        of_role = {pool.role: pool.machine.name for pool in reversed(self.pools)}
+        for role, other in (("prefill", "decode"), ("decode", "prefill")):
+            if role in of_role and other not in of_role:
+                raise UsageError(
+                    f"pool of {of_role[role]} has role {role}, but no pool has role {other}; "
+                    f"add one, or leave the role out"
+                )
+        if "prefill" in of_role and self.transfer is None:
+            raise UsageError(
+                f"pool of {of_role['prefill']} has role prefill, but transfer is missing: what "
+                f"does it take to move a request to a decode machine?"
+            )
+        if "prefill" not in of_role and self.transfer is not None:
+            raise UsageError("transfer means nothing without a pool of role prefill; leave it out")
 
     def _check_cap(self, site: Site) -> None:
         if site.cap_watts is None:

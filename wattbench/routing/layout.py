@@ -13,7 +13,11 @@ import numpy as np
 PRIORITIES = 3
 """Queues of each machine, the most urgent first."""
 
-WAITING, SERVED, CANCELLED, REFUSED = 0, 1, 2, 3
+WAITING, SERVED, CANCELLED, REFUSED, MOVED = range(5)
+"""What became of a request; one that moved has its first token and goes to a decode machine."""
+
+BOTH, PREFILL, DECODE = range(3)
+"""A pool's role."""
 
 ON, DOWN, COMING = range(3)
 """A machine's power: routable; drained or off; being provisioned."""
@@ -21,8 +25,8 @@ ON, DOWN, COMING = range(3)
 NO_LOAD = 2**62
 """In the tree of loads, of what must not win."""
 
-TURNS, NEXT, LOOK, CHOICE = range(4)
-"""Places of the counts: turns to come, next of the trace, the router's last look and choice."""
+TURNS, NEXT, LOOK, CHOICE, MOVED_CHOICE = range(5)
+"""Places of the counts: turns to come, next of the trace, the router's last look and choices."""
 
 QUEUE_LIMIT, BY_TREE, SEED, SIGNALS_S, OWN_SENDS, OPTION = range(6)
 """Places of the router's dials; a policy's own options follow from the last one on."""
@@ -81,6 +85,7 @@ MACHINE = np.dtype(
         ("sleep", "f8"),
         ("wake", "f8"),
         ("off", "f8"),
+        ("transfer", "f8"),
         ("ready_s", "f8"),  # when its provisioning ends
         ("power", "i8"),
         ("usd", "f8"),
@@ -95,6 +100,7 @@ KIND = np.dtype(
         ("max_step", "i8"),
         ("capacity", "i8"),
         ("charge", "i8"),  # KV tokens of each request on top of its context
+        ("role", "i8"),
         ("whole", "i8"),  # 1: prompt and answer are reserved on admission
         ("busy_watts", "f8"),
         ("idle_watts", "f8"),
@@ -109,6 +115,9 @@ KIND = np.dtype(
     align=True,
 )
 
+
+LEG = np.dtype([("reach_s", "f8"), ("machine", "i8")])
+"""Of a request that moved: when it reached the machine of its prompt, and which that was."""
 
 SCALE = np.dtype(
     [
@@ -137,9 +146,11 @@ class World(NamedTuple):
     instants; ``rates`` (s, most segments, 2): price and carbon per joule; ``shares`` (s, k, most
     segments): ``per_watt`` of each kind; ``child`` (n,), ``sibling`` (n,), ``think_s``
     (n,): the first turn that follows each, the next one that follows the same, the pause before
-    each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns to come; ``counts`` (4,);
-    ``calendar`` and ``loads``: trees over the machines of when each is due and what it has to do;
-    ``scales`` (k,): each pool's autoscaling; ``scale_s`` (1,): its next instant, over all pools.
+    each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns, and of requests that
+    move, to come; ``counts`` (5,); ``calendar`` and ``loads``: trees over the machines of when each
+    is due and what it has to do; ``scales`` (k,): each pool's autoscaling; ``scale_s`` (1,): its
+    next instant, over all pools; ``legs`` (n,), or empty where no pool has a role; ``transfer``
+    (3,): seconds, seconds per token and joules per token of a transfer.
     """
 
     requests: Any
@@ -162,3 +173,5 @@ class World(NamedTuple):
     loads: Any
     scales: Any
     scale_s: Any
+    legs: Any
+    transfer: Any

@@ -21,7 +21,7 @@ from wattbench.core.errors import UsageError
 from wattbench.plugins import option
 from wattbench.routing import choice
 from wattbench.routing.fleet import Fleet
-from wattbench.routing.layout import ON, World
+from wattbench.routing.layout import DECODE, ON, PREFILL, World
 
 IntArray = NDArray[np.int64]
 
@@ -34,6 +34,8 @@ class Arrival:
     arrival_s: float
     input_tokens: int
     guess_tokens: int
+    moved: bool = False
+    """Whether it has its first token already, and is for a decode machine."""
 
 
 class FleetView:
@@ -48,11 +50,14 @@ class FleetView:
         self._world, self._seen = world, seen
 
     def candidates(self, arrival: Arrival) -> NDArray[np.bool_]:
-        """The machines that are on now and can ever hold the request, as an array (m,)."""
+        """The machines that are on now, of the right role, and can ever hold the request (m,)."""
         world, q = self._world, self._world.requests[arrival.number]
-        room = world.kinds["capacity"] - world.kinds["charge"]
-        fits = (room >= int(q["input"]) + int(q["output"]))[world.machines["kind"]]
-        return np.asarray(fits & (world.machines["power"] == ON))
+        kinds = world.kinds
+        need = q["input"] + np.where(kinds["role"] == PREFILL, 1, q["output"])
+        fits = (need + kinds["charge"] <= kinds["capacity"]) & (
+            (kinds["role"] == DECODE) == arrival.moved
+        )
+        return np.asarray(fits[world.machines["kind"]] & (world.machines["power"] == ON))
 
     @property
     def outstanding(self) -> IntArray:

@@ -15,6 +15,7 @@ from wattbench.routing.fleet import Fleet
 from wattbench.routing.layout import (
     BY_TREE,
     CANCELLED,
+    MOVED,
     ON,
     OPTION,
     OWN_SENDS,
@@ -26,7 +27,7 @@ from wattbench.routing.layout import (
 from wattbench.routing.policies import Arrival, BuiltIn, FleetView, RoutingPolicy
 from wattbench.routing.world import Demand, build
 
-PARTS = ("overhead", "decode", "prefill", "idle", "sleep", "wake", "off")
+PARTS = ("overhead", "decode", "prefill", "idle", "sleep", "wake", "off", "transfer")
 CHUNK = 200_000
 """Arrivals between two reports of progress."""
 
@@ -143,7 +144,7 @@ def _dials(
     dials[OWN_SENDS] = settings.signals_every_s is not None and settings.own_sends
     longest = int((demand.input_tokens.astype(np.int64) + demand.output_tokens).max())
     fits_all = all(pool.machine.holds(longest) for pool in fleet.pools)
-    dials[BY_TREE] = fits_all and settings.signals_every_s is None
+    dials[BY_TREE] = fits_all and fleet.transfer is None and settings.signals_every_s is None
     if isinstance(policy, BuiltIn):
         dials[SEED] = policy.seed
         own = policy.dials()
@@ -155,13 +156,17 @@ def _compiled(
     run: Replay, policy: BuiltIn, dials: Any, delays_s: Any, progress: Progress | None
 ) -> None:
     world, count = run.world, run.demand.count
-    by_number = run.demand.parent is None and not any(pool.autoscale for pool in run.fleet.pools)
+    moves = run.fleet.transfer is not None
+    by_number = run.demand.parent is None and not (
+        moves or any(pool.autoscale for pool in run.fleet.pools)
+    )
     if not policy.looks and by_number and run.settings.queue_limit is None:
         router.deal(world, policy.code, dials, delays_s)
         return
     seen = world.machines if run.settings.signals_every_s is None else world.machines.copy()
-    for done in range(0, count, CHUNK):
-        router.route(world, seen, policy.code, dials, delays_s, min(CHUNK, count - done))
+    legs = 2 * count if moves else count
+    for done in range(0, legs, CHUNK):
+        router.route(world, seen, policy.code, dials, delays_s, min(CHUNK, legs - done))
         if progress is not None:
             progress(min(done + CHUNK, count))
     router.drain(world)
@@ -173,7 +178,7 @@ def _in_python(
     world = run.world
     seen = world.machines if run.settings.signals_every_s is None else world.machines.copy()
     view, requests = FleetView(world, seen), world.requests
-    for done in range(run.demand.count):
+    for done in range(2 * run.demand.count):
         r = router.look(world, seen, dials)
         if r < 0:
             break
@@ -183,12 +188,13 @@ def _in_python(
             arrival_s=float(q["reach_s"]),
             input_tokens=int(q["input"]),
             guess_tokens=int(q["guess"]),
+            moved=bool(q["status"] == MOVED),
         )
         i = policy.choose(view, arrival)
         _check_choice(run, policy, r, i)
         router.place(world, seen, r, i, dials, delays_s)
         if progress is not None and done % CHUNK == 0:
-            progress(done)
+            progress(min(done, run.demand.count))
     router.drain(world)
 
 
@@ -201,7 +207,7 @@ def _check_choice(run: Replay, policy: RoutingPolicy, r: int, i: int) -> None:
         )
     if not choice.holds(run.world, run.world.machines[i], r):
         on = run.world.machines["power"][i] == ON
-        why = "does not fit its memory" if on else "that is not on"
+        why = "whose memory or role is not for it" if on else "that is not on"
         raise UsageError(
             f"policy {type(policy).__name__} chose machine {i} for request {r + 1}, {why}; let it "
             f"choose among view.candidates(arrival)"

@@ -14,6 +14,7 @@ from wattbench.routing.choice import choose
 from wattbench.routing.compiled import inlined, kernel
 from wattbench.routing.layout import (
     LOOK,
+    MOVED,
     NEXT,
     OWN_SENDS,
     QUEUE_LIMIT,
@@ -21,6 +22,7 @@ from wattbench.routing.layout import (
     SIGNALS_S,
     TURNS,
 )
+from wattbench.routing.leaving import answer, guessed
 from wattbench.routing.machine import advance
 from wattbench.routing.queues import enter_queue
 from wattbench.routing.scaling import carry, catch_up, note_load, scale
@@ -35,11 +37,11 @@ def send(w: Any, r: int, i: int, delay_s: float) -> None:
     kind = w.kinds[m.kind]
     enter_queue(w, i, m, r)
     m.outstanding += 1
-    m.load += q.input + q.guess
-    m.full += q.input + q.output
+    m.load += q.input + guessed(kind, q)
+    m.full += q.input + answer(kind, q)
     # It cannot leave sooner than its own tokens take. Where memory may run out, others can leave
     # sooner than foreseen: preemption makes steps shorter.
-    first_s = q.reach_s + q.output * kind.floor_s
+    first_s = q.reach_s + (answer(kind, q) - (q.status == MOVED)) * kind.floor_s
     if kind.whole == 0 and m.full + kind.charge * m.outstanding > kind.capacity:
         first_s = q.reach_s
     # An idle machine begins at once, and one without patience leaves without having been served.
@@ -106,7 +108,7 @@ def refresh(w: Any, seen: Any, dials: Any, now_s: float) -> None:
 
 @inlined
 def next_arrival(w: Any, seen: Any, dials: Any) -> int:
-    """The request that arrives next, taken off the trace or the turns to come; −1: none is left."""
+    """The request that arrives next, taken off the trace or those to come; −1: none is left."""
     if w.child.shape[0] == 0:
         r = w.counts[NEXT]
         if r >= w.requests.shape[0]:
@@ -169,14 +171,14 @@ def _take_turn(w: Any) -> int:
 def place(w: Any, seen: Any, r: int, i: int, dials: Any, delays_s: Any) -> None:
     """Send an arrival where the policy chose, or refuse it where the queue there is full."""
     m = w.machines[i]
-    if m.outstanding >= dials[QUEUE_LIMIT]:
+    if m.outstanding >= dials[QUEUE_LIMIT] and w.requests[r].status != MOVED:
         w.requests[r].status = REFUSED
         w.requests[r].machine = i
         return
     send(w, r, i, delays_s[m.site])
     if dials[OWN_SENDS] == 1:
         seen[i].outstanding += 1
-        seen[i].load += w.requests[r].input + w.requests[r].guess
+        seen[i].load += w.requests[r].input + guessed(w.kinds[m.kind], w.requests[r])
     settle(w.calendar, i, m.bound_s)
     note_load(w, i)
 

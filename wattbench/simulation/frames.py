@@ -107,7 +107,7 @@ def requests_of(played: Played) -> pd.DataFrame:
     names = np.array([pool.machine.name for pool in played.run.fleet.pools])
     numbers = pd.array(requests["machine"], dtype="Int64")
     numbers[~placed] = pd.NA
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "policy": played.policy,
             "seed": played.seed,
@@ -127,6 +127,11 @@ def requests_of(played: Played) -> pd.DataFrame:
             "preempted_count": requests["preempted"],
         }
     )
+    if played.run.fleet.transfer is not None:
+        first = np.where(world.legs["machine"] >= 0, world.legs["machine"], requests["machine"])
+        known = np.where(placed, names[world.machines["kind"][first]], "")
+        frame.insert(frame.columns.get_loc("pool"), "first_token_pool", known)  # type: ignore[arg-type]
+    return frame
 
 
 def _machines(played: Played) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from wattbench.hardware import (
     load_profile,
     roofline,
 )
-from wattbench.routing.fleet import KvRule, Machine
+from wattbench.routing.fleet import KvRule, Machine, Role
 from wattbench.routing.step import Knots, Lane, StepModel
 from wattbench.simulation.parts import AtLeastZero, AutoscaleText, Kind, Name, StepText, made
 
@@ -131,6 +131,7 @@ class PoolText(Limits):
         devices: Devices of one machine (replica); None: as few as hold the weights.
         calibration: A JSON file with a fitted curve.
         autoscale: How many are on; None: all.
+        role: ``prefill``, ``decode`` or ``both``.
     """
 
     name: Name
@@ -142,6 +143,7 @@ class PoolText(Limits):
     devices: Devices | None = None
     calibration: str | None = None
     autoscale: AutoscaleText | None = None
+    role: Role = "both"
     _curve: Curve = PrivateAttr()
     _machine: Machine = PrivateAttr()
 

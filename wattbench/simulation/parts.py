@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from wattbench.core.errors import UsageError
 from wattbench.documents import Document
-from wattbench.routing.fleet import Autoscale, Series, Site
+from wattbench.routing.fleet import Autoscale, Series, Site, Transfer
 from wattbench.routing.step import Lane, StepModel, affine
 from wattbench.traces import Format, Trace, first, like, scaled, trace_from_spec
 
@@ -267,6 +267,24 @@ class AutoscaleText(Document):
             UsageError: If it decides nothing.
         """
         return Autoscale(**self.model_dump())
+
+
+class TransferText(Document):
+    """What it takes to move a request from a prefill to a decode machine.
+
+    Attributes:
+        fixed_s: Whatever its size [s].
+        s_per_token: For each token of context on top [s].
+        joules_per_token: Energy of each token of context [J].
+    """
+
+    fixed_s: AtLeastZero
+    s_per_token: AtLeastZero
+    joules_per_token: AtLeastZero
+
+    def transfer(self) -> Transfer:
+        """As the engine takes it."""
+        return Transfer(**self.model_dump())
 
 
 class TraceText(Document):

@@ -204,7 +204,17 @@ def _light(run: Replay) -> Replay:
     world = run.world
     none = {
         name: getattr(world, name)[:0].copy()
-        for name in ("requests", "heaps", "queues", "child", "sibling", "think_s", "due_s", "due")
+        for name in (
+            "requests",
+            "heaps",
+            "queues",
+            "child",
+            "sibling",
+            "think_s",
+            "due_s",
+            "due",
+            "legs",
+        )
     }
     empty = np.empty(0)
     return replace(
