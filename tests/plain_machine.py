@@ -46,6 +46,7 @@ class Request:
         prefilled: Prompt tokens computed since it was admitted.
         decoding: Whether its prompt is complete.
         was_admitted: Whether it ever was; such a one is not cancelled.
+        wait_s: From its first machine to its first admission [s].
         preemptions: How often it lost its memory.
         first_token_s: End of the step that gave its first token [s].
         finish_s: End of the step that gave its last token [s].
@@ -65,6 +66,7 @@ class Request:
     prefilled: int = 0
     decoding: bool = False
     was_admitted: bool = False
+    wait_s: float | None = None
     preemptions: int = 0
     first_token_s: float | None = None
     finish_s: float | None = None
@@ -328,6 +330,8 @@ class Replica:
             elif self.held() + self.holds(head) > machine.kv_capacity_tokens:
                 break
             else:
+                if not head.was_admitted:
+                    head.wait_s = now_s - head.reach_s
                 head.was_admitted = True
                 self.admitted.append(self.queue.pop(0))
                 if head.moved:

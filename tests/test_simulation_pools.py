@@ -57,6 +57,7 @@ def test_prefill_and_decode_apart_by_hand(tmp_path: Path) -> None:
         "energy_breakdown_joules.transfer": 2 * 11,
         "energy_breakdown_joules.idle": 4 * (4 - 0.6 + 4 - 1.2),
         "ttft_s.p50": 0.9,
+        "queue_wait_s.p99": 0.0,
         "tpot_s.p50": (0.21 + 0.3 + 1.2) / 2,
         "pools.first.served": 0,
         "pools.second.output_tokens": 3,

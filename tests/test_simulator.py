@@ -93,6 +93,8 @@ def test_both_simulators_agree(drawn: Scenario) -> None:
     ):
         expected = np.array([math.nan if each is None else each for each in times])
         np.testing.assert_allclose(requests[name], expected, rtol=0, atol=1e-9)
+    waits = np.array([math.nan if r.wait_s is None else r.wait_s for r in plain.requests])
+    np.testing.assert_allclose(run.queue_waits_s(), waits, rtol=0, atol=1e-9)
     _same_energy(run, plain)
 
 

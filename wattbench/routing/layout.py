@@ -36,7 +36,7 @@ REQUEST = np.dtype(
         ("reach_s", "f8"),  # when it reaches its machine; before that, when it arrives
         ("first_s", "f8"),  # its first token
         ("finish_s", "f8"),  # its last token
-        ("patience_s", "f8"),
+        ("wait_s", "f8"),  # before it is admitted its patience, then how long it waited
         ("input", "i4"),
         ("output", "i4"),
         ("generated", "i4"),  # tokens it had when it was preempted
@@ -116,8 +116,8 @@ KIND = np.dtype(
 )
 
 
-LEG = np.dtype([("reach_s", "f8"), ("machine", "i8")])
-"""Of a request that moved: when it reached the machine of its prompt, and which that was."""
+LEG = np.dtype([("reach_s", "f8"), ("wait_s", "f8"), ("machine", "i8")])
+"""Of a request that moved: when it reached the machine of its prompt, its wait there, and which."""
 
 SCALE = np.dtype(
     [

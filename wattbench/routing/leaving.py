@@ -76,7 +76,8 @@ def move(w: Any, m: Any, kind: Any, r: int) -> None:
         m.reserved -= tokens + kind.charge
     _depart(m, kind, q)
     w.legs[r].machine, w.legs[r].reach_s = q.machine, q.reach_s
-    q.status, q.generated, q.patience_s = MOVED, 1, math.inf
+    w.legs[r].wait_s = q.wait_s
+    q.status, q.generated, q.wait_s = MOVED, 1, math.inf
     at_s, joules = m.now_s + (w.transfer[0] + tokens * w.transfer[1]), tokens * w.transfer[2]
     if m.now_s >= m.change_s:
         roll(w, m)

@@ -38,7 +38,7 @@ def take_off(w: Any, i: int, m: Any, kind: Any) -> bool:
             q = w.requests[r]
             if q.reach_s > m.now_s:
                 break
-            if q.preempted == 0 and m.now_s > q.reach_s + q.patience_s:
+            if q.preempted == 0 and m.now_s > q.reach_s + q.wait_s:
                 leave_queue(w, i, m, p)
                 cancel(w, m, kind, r)
                 continue
@@ -54,6 +54,8 @@ def take_off(w: Any, i: int, m: Any, kind: Any) -> bool:
                 _join(w, i, m, kind, r)
                 budget -= 1
                 continue
+            if q.preempted == 0:
+                q.wait_s = m.now_s - q.reach_s
             m.reserved += need
             m.filling += 1
             more, seen = _chunk(w, m, r, 0, budget - prompt)

@@ -21,6 +21,7 @@ from wattbench.routing.layout import (
     OWN_SENDS,
     QUEUE_LIMIT,
     SEED,
+    SERVED,
     SIGNALS_S,
     World,
 )
@@ -88,6 +89,14 @@ class Replay:
     def end_s(self) -> float:
         """The last completion, or the last boundary of any machine [s]."""
         return float(self.world.machines["now_s"].max())
+
+    def queue_waits_s(self) -> Any:
+        """From reaching its first machine to its admission there (n,); NaN: not served [s]."""
+        requests, legs = self.world.requests, self.world.legs
+        wait_s = np.where(requests["status"] == SERVED, requests["wait_s"], np.nan)
+        if len(legs):
+            wait_s = np.where(legs["machine"] >= 0, legs["wait_s"], wait_s)
+        return wait_s
 
     def energy_joules(self) -> dict[str, float]:
         """Energy by its parts [J], up to the horizon."""

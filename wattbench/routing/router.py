@@ -45,7 +45,7 @@ def send(w: Any, r: int, i: int, delay_s: float) -> None:
     if kind.whole == 0 and m.full + kind.charge * m.outstanding > kind.capacity:
         first_s = q.reach_s
     # An idle machine begins at once, and one without patience leaves without having been served.
-    if m.batch + m.filling == 0 or q.patience_s < math.inf:
+    if m.batch + m.filling == 0 or q.wait_s < math.inf:
         first_s = q.reach_s
     m.bound_s = min(m.bound_s, first_s)
 

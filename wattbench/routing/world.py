@@ -97,7 +97,7 @@ def build(fleet: Fleet, demand: Demand) -> World:
         scales=scales,
         scale_s=scales["every_s"].min(keepdims=True),
         legs=np.array(
-            [(math.nan, -1)] * (0 if fleet.transfer is None else demand.count), dtype=LEG
+            [(math.nan, math.nan, -1)] * (0 if fleet.transfer is None else demand.count), dtype=LEG
         ),
         transfer=_transfer(fleet),
     )
@@ -146,7 +146,7 @@ def _requests(demand: Demand) -> Any:
     requests["reach_s"] = demand.arrival_s
     requests["first_s"] = math.nan
     requests["finish_s"] = math.nan
-    requests["patience_s"] = math.inf if demand.patience_s is None else demand.patience_s
+    requests["wait_s"] = math.inf if demand.patience_s is None else demand.patience_s
     requests["input"] = demand.input_tokens
     requests["output"] = demand.output_tokens
     guess = demand.output_tokens if demand.guess_tokens is None else demand.guess_tokens

@@ -16,7 +16,7 @@ from wattbench.routing.world import JOULES_PER_KWH
 from wattbench.simulation.plan import Plan
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
+LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_wait_s")
 STATUS = {SERVED: "served", CANCELLED: "cancelled", REFUSED: "refused"}
 PARTS = ("prefill", "decode", "overhead", "idle", "sleep", "wake", "off", "transfer")
 NO_SLO = "no service level is stated (slo:)"
@@ -38,6 +38,7 @@ class Times:
     ttft_s: Any
     tpot_s: Any
     e2e_s: Any
+    queue_wait_s: Any
 
 
 def times_of(run: Replay) -> Times:
@@ -53,6 +54,7 @@ def times_of(run: Replay) -> Times:
         ttft_s=first_s - arrival_s,
         tpot_s=(finish_s - first_s) / gaps,
         e2e_s=finish_s - arrival_s,
+        queue_wait_s=run.queue_waits_s(),
     )
 
 

@@ -121,6 +121,7 @@ def requests_of(played: Played) -> pd.DataFrame:
             "ttft_s": times.ttft_s,
             "tpot_s": times.tpot_s,
             "e2e_s": times.e2e_s,
+            "queue_wait_s": times.queue_wait_s,
             "input_tokens": requests["input"],
             "output_tokens": requests["output"],
             "priority": requests["priority"],
