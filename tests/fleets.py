@@ -24,7 +24,7 @@ from plain_simulator import (
     simulate,
 )
 
-from wattbench.routing.fleet import Fleet, Machine, Pool, Series, Site
+from wattbench.routing.fleet import Autoscale, Fleet, Machine, Pool, Role, Series, Site, Transfer
 from wattbench.routing.step import Lane, StepModel, affine
 
 POLICIES = (
@@ -100,7 +100,7 @@ class Scenario:
 
 @st.composite
 def scenarios(draw: st.DrawFn) -> Scenario:
-    """A fleet of one to four machines and a trace of 5 to 60 requests."""
+    """A fleet of one to a dozen machines and a trace of 5 to 60 requests."""
     asked = draw(_traces())
     block_tokens = draw(st.sampled_from((1, 4, 7)))
     if draw(st.booleans()):
@@ -165,21 +165,53 @@ def _fleets(draw: st.DrawFn) -> Fleet:
     """One to three kinds of machines at one or two sites."""
     sites = [draw(_sites(number)) for number in range(draw(st.integers(1, SITES)))]
     pools = []
-    for kind in range(draw(st.integers(1, KINDS))):
-        count = draw(st.integers(1, 2 if kind == 0 else 1))
+    transfer = draw(st.one_of(st.none(), st.none(), _transfers()))
+    roles: tuple[Role, ...] = ("both", "both", "both")
+    if transfer is not None:
+        roles = ("decode", "prefill", draw(st.sampled_from(("both", "prefill", "decode"))))
+    for kind in range(draw(st.integers(1 if transfer is None else 2, KINDS))):
+        rule = draw(st.none() | _autoscales(kind))
+        most = 2 if kind == 0 else 1
+        count = draw(st.integers(1, most) if rule is None else st.integers(rule.min_count, 4))
         site = sites[(kind + 1) % len(sites)]
-        pools.append(Pool(machine=draw(_machines(kind)), count=count, site=site.name))
-    fleet = Fleet(pools=tuple(pools), sites=tuple(sites))
+        machine = draw(_machines(kind, is_roomy=kind == 0 or (kind == 1 and transfer is not None)))
+        role = roles[kind]
+        pools.append(Pool(machine=machine, count=count, site=site.name, autoscale=rule, role=role))
+    fleet = Fleet(pools=tuple(pools), sites=tuple(sites), transfer=transfer)
     capped = [draw(_capped(fleet, site, number)) for number, site in enumerate(sites)]
     return replace(fleet, sites=tuple(capped))
 
 
 @st.composite
-def _machines(draw: st.DrawFn, kind: int) -> Machine:
-    """A small machine; the first kind can hold any request."""
+def _transfers(draw: st.DrawFn) -> Transfer:
+    """From nothing to a few steps' time."""
+    return Transfer(
+        fixed_s=_odd(1e-3 * draw(st.integers(0, 30)), 490),
+        s_per_token=_odd(1e-5 * draw(st.integers(0, 100)), 491),
+        joules_per_token=_odd(1e-2 * draw(st.integers(0, 10)), 492),
+    )
+
+
+@st.composite
+def _autoscales(draw: st.DrawFn, kind: int) -> Autoscale:
+    """From one or two machines on, with a target that a burst is above."""
+    place = 470 + 5 * kind
+    return Autoscale(
+        min_count=draw(st.sampled_from((1, 1, 2))),
+        outstanding_per_machine=0.5 * draw(st.integers(1, 8)),
+        every_s=_odd(1e-3 * draw(st.integers(5, 300)), place),
+        provision_s=_odd(1e-3 * draw(st.integers(0, 300)), place + 1),
+        provision_joules=_odd(draw(st.integers(0, 20)), place + 2),
+        off_watts=_odd(draw(st.integers(0, 5)), place + 3),
+    )
+
+
+@st.composite
+def _machines(draw: st.DrawFn, kind: int, *, is_roomy: bool) -> Machine:
+    """A small machine; one with room can hold any request."""
     place = 230 + 30 * kind
     max_batch = draw(st.integers(1, 6))
-    least = MAX_INPUT + MAX_OUTPUT + 3 if kind == 0 else MAX_OUTPUT
+    least = MAX_INPUT + MAX_OUTPUT + 3 if is_roomy else MAX_OUTPUT
     step = draw(_steps(place))
     idle_watts = _odd(draw(st.integers(0, 40)), place)
     machine = Machine(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from plain_prefixes import KeptBlocks
 
-from wattbench.routing.fleet import Pool, Series, Site
+from wattbench.routing.fleet import Pool, Series, Site, Transfer
 
-Part = Literal["overhead", "decode", "prefill", "idle", "sleep", "wake"]
-PARTS: tuple[Part, ...] = ("overhead", "decode", "prefill", "idle", "sleep", "wake")
+Part = Literal["overhead", "decode", "prefill", "idle", "sleep", "wake", "off", "transfer"]
+PARTS: tuple[Part, ...] = get_args(Part)
 JOULES_PER_KWH = 3.6e6
 
 
@@ -40,12 +40,16 @@ class Request:
         number: Its place in the trace.
         asked: What the trace says.
         arrival_s: When it arrives; of a turn, known once its parent is served [s].
-        machine: The one that it was sent to; None: never sent, as its parent was cancelled.
+        machine: The one that it was sent to last; None: never, as its parent was cancelled.
+        prefill_machine: The one that gave its first token; None: not another one.
+        moved: Whether it is on its way from there, or waits, with its KV memory.
+        is_sent: Whether it was sent to where it is to end.
         reach_s: When it reaches its machine [s].
         produced: Tokens of its answer so far.
         prefilled: Prompt tokens found kept, or computed, since it was admitted.
         decoding: Whether its prompt is complete.
         was_admitted: Whether it ever was; such a one is not cancelled.
+        wait_s: From its first machine to its first admission [s].
         preemptions: How often it lost its memory.
         first_token_s: End of the step that gave its first token [s].
         finish_s: End of the step that gave its last token [s].
@@ -58,11 +62,15 @@ class Request:
     asked: Asked
     arrival_s: float = math.nan
     machine: int | None = None
+    prefill_machine: int | None = None
+    moved: bool = False
+    is_sent: bool = False
     reach_s: float = math.nan
     produced: int = 0
     prefilled: int = 0
     decoding: bool = False
     was_admitted: bool = False
+    wait_s: float | None = None
     preemptions: int = 0
     first_token_s: float | None = None
     finish_s: float | None = None
@@ -161,10 +169,14 @@ class Replica:
         admitted: Decoding ones and those with a prompt under way, in the order of admission.
         chunks: Prompt tokens of the step that runs, for those that get any.
         until_s: End of the step or wake that runs [s]; None: at a boundary, or idle.
-        idle_since_s: None: not idle.
+        idle_since_s: Idle or off since then, or provisioned [s]; None: it works.
+        power: ``down``: it is sent nothing, and off once it has nothing left.
+        ready_s: When it was or will be ready to be sent requests [s].
         joules: Energy in its parts [J].
         busy_s: Time in steps [s].
         steps: All steps.
+        transfer: What it takes to move a request to a decode machine.
+        moving: Requests that got their first token here and go on.
     """
 
     number: int
@@ -172,15 +184,19 @@ class Replica:
     bill: SiteBill
     shares_watts: Series | None
     kept: KeptBlocks
+    transfer: Transfer | None = None
     on_the_way: list[Request] = field(default_factory=list)
     queue: list[Request] = field(default_factory=list)
     admitted: list[Request] = field(default_factory=list)
     chunks: dict[int, int] = field(default_factory=dict)
     until_s: float | None = None
     idle_since_s: float | None = 0.0
+    power: Literal["on", "down", "coming"] = "on"
+    ready_s: float = 0.0
     joules: dict[Part, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     busy_s: float = 0.0
     steps: list[Step] = field(default_factory=list)
+    moving: list[Request] = field(default_factory=list)
 
     def seen(self, now_s: float) -> Seen:
         """Its state at a moment."""
@@ -189,7 +205,7 @@ class Replica:
             machine=self.number,
             waiting=len(self.on_the_way) + len(self.queue),
             running=len(self.admitted),
-            outstanding_tokens=sum(request.total_tokens for request in here),
+            outstanding_tokens=sum(self.whole(request) for request in here),
             idle=self.idle_since_s is not None,
             kept=self.kept,
             asleep=self.idle_since_s is not None and now_s > self.sleeps_at_s(self.idle_since_s),
@@ -220,6 +236,9 @@ class Replica:
         done = [r for r in self.admitted if r.produced == r.asked.output_tokens]
         self.admitted = [r for r in self.admitted if r not in done]
         self.chunks = {}
+        if self.pool.role == "prefill":
+            self.moving = [r for r in self.admitted if r.decoding]
+            self.admitted = [r for r in self.admitted if not r.decoding]
         for request in done:
             request.finish_s = request.left_s = now_s
             request.status = "served"
@@ -258,10 +277,34 @@ class Replica:
         ]
         self.queue.insert(sum(ahead), request)
 
+    def move(self, now_s: float) -> list[Request]:
+        """Send the KV memory of those with their first token; they arrive at their moments."""
+        moving, self.moving = self.moving, []
+        for request in moving:
+            assert self.transfer is not None
+            tokens = request.context_tokens
+            request.moved, request.decoding, request.prefilled = True, False, 0
+            request.prefill_machine, request.machine = request.machine, None
+            time_s = self.transfer.fixed_s + tokens * self.transfer.s_per_token
+            request.arrival_s = now_s + time_s
+            joules = tokens * self.transfer.joules_per_token
+            self.draw("transfer", joules, now_s, request.arrival_s)
+        return moving
+
+    def whole(self, request: Request) -> int:
+        """Prompt and answer, as far as this machine is to give it."""
+        first = request.asked.input_tokens + 1
+        return first if self.pool.role == "prefill" else request.total_tokens
+
+    def may_serve(self, request: Request) -> bool:
+        """Whether it is on, of the right role, and can ever hold the request."""
+        right = (self.pool.role == "decode") == request.moved
+        return self.power == "on" and right and self.pool.machine.holds(self.whole(request))
+
     def holds(self, request: Request) -> int:
         """KV tokens that a request takes, in every state that can hold any."""
         whole = self.pool.machine.kv_rule == "whole"
-        tokens = request.total_tokens if whole else request.context_tokens
+        tokens = self.whole(request) if whole else request.context_tokens
         return tokens + self.pool.machine.kv_request_tokens
 
     def held(self) -> int:
@@ -299,14 +342,21 @@ class Replica:
             elif self.held() + self.holds(head) > machine.kv_capacity_tokens:
                 break
             else:
-                head.prefilled = self.kept.reuse(
-                    head.asked.blocks, head.asked.input_tokens, head.produced
-                )
-                if not head.preemptions:
-                    head.hit_tokens = head.prefilled
+                if not head.moved:
+                    head.prefilled = self.kept.reuse(
+                        head.asked.blocks, head.asked.input_tokens, head.produced
+                    )
+                    if not head.preemptions:
+                        head.hit_tokens = head.prefilled
+                if not head.was_admitted:
+                    head.wait_s = now_s - head.reach_s
                 head.was_admitted = True
                 self.admitted.append(self.queue.pop(0))
-                budget -= self.give_chunk(head, budget)
+                if head.moved:
+                    head.moved, head.decoding = False, True
+                    budget -= 1
+                else:
+                    budget -= self.give_chunk(head, budget)
         return cancelled
 
     def give_chunk(self, request: Request, budget: int) -> int:
@@ -348,9 +398,42 @@ class Replica:
         self.busy_s += time_s
         self.until_s = end_s
 
+    def has_any(self) -> bool:
+        """Whether any request was sent here and is not done."""
+        return bool(self.on_the_way or self.queue or self.admitted)
+
+    def go_down(self, now_s: float) -> None:
+        """It is sent no more; off from now on if it has nothing left."""
+        if not self.has_any():
+            self.rest(now_s)
+            self.idle_since_s = now_s
+        self.power = "down"
+
+    def provision(self, now_s: float, ready_s: float) -> None:
+        """It was off until now."""
+        self.rest(now_s)
+        self.power, self.idle_since_s, self.ready_s = "coming", now_s, ready_s
+
+    def provisioned(self, now_s: float) -> None:
+        """What that took, all of it or, at the end of all, the part until now."""
+        rule, since_s = self.pool.autoscale, self.idle_since_s
+        assert rule is not None
+        assert since_s is not None
+        done = 1.0 if now_s >= self.ready_s else (now_s - since_s) / rule.provision_s
+        self.draw("wake", done * rule.provision_joules, since_s, now_s)
+        self.idle_since_s = now_s
+
     def rest(self, now_s: float) -> bool:
-        """Book the idle time and the sleep until now; whether it slept."""
+        """Book the time idle, asleep or off until now; whether it slept."""
         if self.idle_since_s is None:
+            return False
+        if self.power == "coming":
+            self.provisioned(now_s)
+            return False
+        if self.power == "down" and not self.has_any():
+            assert self.pool.autoscale is not None
+            joules = self.pool.autoscale.off_watts * (now_s - self.idle_since_s)
+            self.draw("off", joules, self.idle_since_s, now_s)
             return False
         asleep_s = self.sleeps_at_s(self.idle_since_s)
         awake_until_s = min(now_s, asleep_s)

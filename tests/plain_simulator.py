@@ -3,7 +3,8 @@
 Nothing jumps here and nothing is foreseen: time goes to the next moment at which anything happens
 (a step or a wake ends, a request arrives or reaches a machine, signals are taken), and every
 machine (``plain_machine``) computes one step after the other. At one moment, in this order: steps
-end, signals are taken, arrivals are routed by their number, machines begin what comes next.
+end, signals are taken, pools scale, arrivals are routed by their number, machines begin what comes
+next.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from dataclasses import dataclass, field, replace
 
 from plain_machine import Asked, Replica, Request, Seen, SiteBill
 from plain_prefixes import KeptBlocks
+from plain_scaling import Controller
 
 from wattbench.routing.fleet import Fleet
 
 Policy = Callable[[Sequence[Seen], Request], int]
-"""Chooses among the machines that can ever hold the request, in the order of their numbers."""
+"""Chooses among the routable machines that can ever hold the request, in order of their numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +71,18 @@ class Router:
         """Choose a machine; the request is on its way there."""
         if self.signals_every_s is None:
             self.signals = [machine.seen(now_s) for machine in self.machines]
-        fits = [m.pool.machine.holds(request.total_tokens) for m in self.machines]
+        fits = [machine.may_serve(request) for machine in self.machines]
         number = self.choose([s for s in self.signals if fits[s.machine]], request)
         machine, seen = self.machines[number], self.signals[number]
         request.machine = number
+        request.is_sent = machine.pool.role != "prefill" or request.asked.output_tokens == 1
         request.reach_s = now_s + (self.router_s + machine.bill.site.network_s)
         machine.on_the_way.append(request)
         if self.own_sends:
             self.signals[number] = replace(
                 seen,
                 waiting=seen.waiting + 1,
-                outstanding_tokens=seen.outstanding_tokens + request.total_tokens,
+                outstanding_tokens=seen.outstanding_tokens + machine.whole(request),
             )
 
 
@@ -107,27 +110,53 @@ def simulate(
         signals_every_s=signals_every_s,
         own_sends=own_sends,
     )
-    trace = Trace(asked)
+    trace, controllers = Trace(asked), controllers_of(fleet, machines)
     while math.isfinite(now_s := min(trace.next_s(), *(each.next_s() for each in machines))):
-        happen(min(now_s, router.next_s(trace)), machines, router, trace)
+        scales_s = min((each.next_s() for each in controllers), default=math.inf)
+        happen(min(now_s, router.next_s(trace), scales_s), machines, router, trace, controllers)
     end_s = max([horizon_s, *(r.left_s for r in trace.requests if r.left_s is not None)])
+    for controller in controllers:
+        while controller.next_s() < end_s:
+            controller.act(controller.next_s())
     for machine in machines:
         machine.rest(end_s)
     return Replay(requests=trace.requests, machines=machines, sites=bills, horizon_s=end_s)
 
 
-def happen(now_s: float, machines: list[Replica], router: Router, trace: Trace) -> None:
+def happen(
+    now_s: float,
+    machines: list[Replica],
+    router: Router,
+    trace: Trace,
+    controllers: Sequence[Controller] = (),
+) -> None:
     """All that happens at a moment."""
     for machine in machines:
         for parent in machine.end(now_s) if machine.until_s == now_s else []:
             trace.served(parent, now_s)
+        for request in machine.move(now_s):
+            trace.expect(request, request.arrival_s)
     if router.next_s(trace) == now_s:
         router.listen(now_s)
+    for controller in controllers:
+        if controller.next_s() == now_s:
+            controller.act(now_s)
     for request in trace.arriving(now_s):
         router.send(request, now_s)
     for machine in machines:
         for request in machine.begin(now_s) if machine.until_s is None else []:
             trace.cancel(request)
+
+
+def controllers_of(fleet: Fleet, machines: Sequence[Replica]) -> list[Controller]:
+    """One for each pool that scales; its machines are as they start."""
+    found = []
+    for pool in fleet.pools:
+        if pool.autoscale is not None:
+            mine = [machine for machine in machines if machine.pool is pool]
+            found.append(Controller(rule=pool.autoscale, machines=mine))
+            found[-1].start()
+    return found
 
 
 class Trace:
@@ -139,7 +168,7 @@ class Trace:
         self.turns: dict[int, list[Request]] = {}
         for request in self.requests:
             if request.asked.parent < 0:
-                self._expect(request, request.asked.arrival_s)
+                self.expect(request, request.asked.arrival_s)
             else:
                 self.turns.setdefault(request.asked.parent, []).append(request)
 
@@ -149,7 +178,7 @@ class Trace:
 
     def unsent(self) -> bool:
         """Whether any request is still to be sent."""
-        return any(request.machine is None and not request.status for request in self.requests)
+        return any(not request.is_sent and not request.status for request in self.requests)
 
     def arriving(self, now_s: float) -> list[Request]:
         """Take those that arrive now, by their numbers."""
@@ -160,7 +189,7 @@ class Trace:
     def served(self, parent: Request, now_s: float) -> None:
         """The turns after one that got its last token now will arrive."""
         for turn in self.turns.get(parent.number, []):
-            self._expect(turn, now_s + turn.asked.think_s)
+            self.expect(turn, now_s + turn.asked.think_s)
 
     def cancel(self, request: Request) -> None:
         """Chosen: the turns after a cancelled one are cancelled with it, and never sent."""
@@ -168,7 +197,8 @@ class Trace:
         for turn in self.turns.get(request.number, []):
             self.cancel(turn)
 
-    def _expect(self, request: Request, arrival_s: float) -> None:
+    def expect(self, request: Request, arrival_s: float) -> None:
+        """It will arrive then."""
         request.arrival_s = arrival_s
         insort(self.coming, request, key=lambda each: (each.arrival_s, each.number))
 
@@ -196,19 +226,27 @@ def replicas(fleet: Fleet, block_tokens: int = 1) -> tuple[list[Replica], list[S
         for _ in range(pool.count):
             kept = KeptBlocks(pool.machine.prefix_cache_tokens // block_tokens, block_tokens)
             machines.append(
-                Replica(number=len(machines), pool=pool, bill=bill, shares_watts=shares, kept=kept)
+                Replica(
+                    number=len(machines),
+                    pool=pool,
+                    bill=bill,
+                    shares_watts=shares,
+                    kept=kept,
+                    transfer=fleet.transfer,
+                )
             )
     return machines, bills
 
 
 def round_robin() -> Policy:
     """The next machine by number that can hold the request, after the one chosen last."""
-    last = -1
+    last = {False: -1, True: -1}
 
     def choose(view: Sequence[Seen], request: Request) -> int:
-        nonlocal last
-        last = min(view, key=lambda seen: (seen.machine <= last, seen.machine)).machine
-        return last
+        before = last[request.moved]
+        chosen = min(view, key=lambda seen: (seen.machine <= before, seen.machine)).machine
+        last[request.moved] = chosen
+        return chosen
 
     return choose
 

@@ -44,6 +44,29 @@ trace: poisson,rate=20,count=200,input=40,output=12,sigma=0.5
 slo: ttft:p95<500ms,tpot:p95<50ms
 seeds: 2
 """
+BY_HAND = """\
+sites:
+  - name: site
+    pue: 2
+    network_s: 0.25
+    price_usd_per_kwh: {at_s: [0, 3], values: [1, 2]}
+    carbon_gco2e_per_kwh: 3.6e6
+pools:
+  - name: one
+    step:
+      memory: {base: 0.5, per_request: 0.1, per_prompt_token: 0.01}
+      energy: {base: 10, per_request: 1, per_prompt_token: 0.5}
+      busy_watts: 20
+    max_batch: 2
+    max_step_tokens: 16
+    kv_capacity_tokens: 100
+    idle_watts: 4
+router: {decision_s: 0.05, decision_joules: 3}
+policies: [round_robin]
+trace: one.csv
+horizon_s: 4
+"""
+"""One machine at one site, whose figures can be worked out by hand."""
 
 
 def scenario(folder: Path, *changes: tuple[str, str], text: str = SMALL) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulations import SMALL, scenario
+from simulations import BY_HAND, SMALL, scenario
 
 import wattbench
 from wattbench.core.errors import UsageError
@@ -269,30 +269,6 @@ def test_seeds_that_replay_the_same_requests_are_told(tmp_path: Path) -> None:
     assert like["traces"][0]["requests"] == 40
     assert "as it was up to 0.1 s ago" in like["notes"][0]
     assert SMALL.count("signals_every_s") == 1
-
-
-BY_HAND = """\
-sites:
-  - name: site
-    pue: 2
-    network_s: 0.25
-    price_usd_per_kwh: {at_s: [0, 3], values: [1, 2]}
-    carbon_gco2e_per_kwh: 3.6e6
-pools:
-  - name: one
-    step:
-      memory: {base: 0.5, per_request: 0.1, per_prompt_token: 0.01}
-      energy: {base: 10, per_request: 1, per_prompt_token: 0.5}
-      busy_watts: 20
-    max_batch: 2
-    max_step_tokens: 16
-    kv_capacity_tokens: 100
-    idle_watts: 4
-router: {decision_s: 0.05, decision_joules: 3}
-policies: [round_robin]
-trace: one.csv
-horizon_s: 4
-"""
 
 
 def test_one_request_by_hand(tmp_path: Path) -> None:

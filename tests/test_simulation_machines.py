@@ -103,6 +103,10 @@ def test_a_calibration_is_read_from_its_file(tmp_path: Path) -> None:
         load_scenario(str(tmp_path / "small.yaml"))
 
 
+SCALING = """\
+    autoscale: {{min_count: {}, outstanding_per_machine: 2, every_s: 1,
+                provision_s: 3, provision_joules: 9}}
+"""
 NO_STEP = SMALL.index("    step:\n"), SMALL.index("    max_batch: 4\n")
 STEP = SMALL[NO_STEP[0] : NO_STEP[1]]
 
@@ -127,6 +131,7 @@ STEP = SMALL[NO_STEP[0] : NO_STEP[1]]
         ("[[1, 2], [256, 20]]", "[[1, 20], [256, 2]]", "it must not fall"),
         ("base: 0.02", "base: -0.02", "greater than or equal to 0"),
         ("max_step_tokens: 64", "max_step_tokens: 3", "must be above max_batch 4"),
+        ("    count: 2\n", f"    count: 2\n{SCALING.format(0)}", "greater than or equal to 1"),
     ],
 )
 def test_a_machine_that_is_none_is_refused(
@@ -137,3 +142,10 @@ def test_a_machine_that_is_none_is_refused(
     with pytest.raises(UsageError, match=r"small.yaml:\d+: pools\.[01]") as refused:
         load_scenario(path)
     assert message in str(refused.value)
+
+
+def test_a_pool_cannot_keep_more_machines_on_than_it_has(tmp_path: Path) -> None:
+    """The most that can be on is its count."""
+    path = scenario(tmp_path, ("    count: 2\n", f"    count: 2\n{SCALING.format(3)}"))
+    with pytest.raises(UsageError, match=r"min_count 3 is above the pool's count of 2"):
+        load_scenario(path)

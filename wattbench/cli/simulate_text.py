@@ -97,7 +97,8 @@ def _lost(policy: dict[str, Any]) -> str:
 def _resting(policy: dict[str, Any]) -> str:
     """The part of all energy in which nothing is computed."""
     parts = policy["energy_breakdown_joules"]
-    joules = sum(parts[name]["value"] for name in ("idle", "sleep", "wake"))
+    resting = [name for name in ("idle", "sleep", "wake", "off") if name in parts]
+    joules = sum(parts[name]["value"] for name in resting)
     return f"{joules / policy['energy_joules']['value']:.0%}"
 
 
@@ -119,6 +120,12 @@ BILL: tuple[tuple[str, Cell], ...] = (
 """Columns of the two tables: joules stand beside latency and service level, never alone."""
 
 
+def _role(pool: dict[str, Any]) -> str:
+    """Of a pool that does only a part; kept results may know none."""
+    role = pool.get("role", "both")
+    return "" if role == "both" else f", {role}"
+
+
 def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
@@ -130,7 +137,7 @@ def _values(values: dict[str, Any]) -> str:
 def _basis(case: dict[str, Any]) -> list[str]:
     """What the figures of a case rest on."""
     found = [
-        f"pool {each['name']}: {each['count']} at {each['site']}, {each['kind']}"
+        f"pool {each['name']}: {each['count']} at {each['site']}{_role(each)}, {each['kind']}"
         + (f" ({each['source']})" if each["source"] else "")
         for each in case["pools"]
     ]

@@ -203,7 +203,7 @@ def replayed(machine: Machine, demand: Demand) -> tuple[Any, Array]:
     """The requests' records after a replay on one machine, and when each was admitted [s]."""
     fleet = Fleet(pools=(Pool(machine=machine, count=1, site="site"),))
     world = replay(fleet, demand, RoundRobin(NoOptions(), fleet, 0)).world
-    return world.requests, world.admitted_s
+    return world.requests, demand.arrival_s + world.requests["wait_s"]
 
 
 class _Search:

@@ -9,7 +9,18 @@ import numpy as np
 
 from wattbench.routing.calendar import smallest
 from wattbench.routing.compiled import inlined, kernel
-from wattbench.routing.layout import BY_TREE, CHOICE, OPTION, SEED, SEGMENTS
+from wattbench.routing.layout import (
+    BY_TREE,
+    CHOICE,
+    DECODE,
+    MOVED,
+    MOVED_CHOICE,
+    ON,
+    OPTION,
+    SEED,
+    SEGMENTS,
+)
+from wattbench.routing.leaving import answer
 from wattbench.routing.prefixes import leading
 from wattbench.routing.scores import (
     asleep,
@@ -46,9 +57,11 @@ def uniform(seed: int, r: int, turn: int) -> float:
 
 @inlined
 def holds(w: Any, m: Any, r: int) -> bool:
-    """Whether a machine can ever hold the request."""
+    """Whether a machine is routable, of the right role, and can ever hold the request."""
     q, kind = w.requests[r], w.kinds[m.kind]
-    return q.input + q.output + kind.charge <= kind.capacity
+    if m.power != ON or (kind.role == DECODE) != (q.status == MOVED):
+        return False
+    return q.input + answer(kind, q) + kind.charge <= kind.capacity
 
 
 @inlined
@@ -59,8 +72,9 @@ def choose(w: Any, seen: Any, r: int, policy: int, dials: Any) -> int:
     if policy == PREFIX_AFFINITY:
         return _by_prefix(w, seen, r, dials[OPTION])
     if policy == ROUND_ROBIN:
-        i = _from(w, seen, r, (w.counts[CHOICE] + 1) % seen.shape[0])
-        w.counts[CHOICE] = i
+        last = MOVED_CHOICE if w.requests[r].status == MOVED else CHOICE
+        i = _from(w, seen, r, (w.counts[last] + 1) % seen.shape[0])
+        w.counts[last] = i
         return i
     if policy == RANDOM:
         return _draw(w, seen, r, uniform(int(dials[SEED]), r, 0), -1)

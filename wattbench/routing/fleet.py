@@ -12,6 +12,7 @@ from wattbench.routing.peak import dearest_watts
 from wattbench.routing.step import StepModel
 
 KvRule = Literal["prompt", "whole"]
+Role = Literal["both", "prefill", "decode"]
 MAX_TOKENS = 2**30
 """No context is longer, no batch holds more; the engine counts in 32 and 64 bits."""
 
@@ -171,12 +172,57 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Autoscale:
+    """How many machines of a pool are on, by what they have to do; see docs/simulator.md.
+
+    Attributes:
+        min_count: So many are always on, and are at time 0.
+        outstanding_per_machine: Requests outstanding for each machine that is on.
+        every_s: Period of the decisions [s].
+        provision_s: From the decision until a machine is routable [s].
+        provision_joules: Energy of that time [J].
+        off_watts: Drawn by a machine that is off [W].
+    """
+
+    min_count: int
+    outstanding_per_machine: float
+    every_s: float
+    provision_s: float
+    provision_joules: float
+    off_watts: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what decides nothing."""
+        if self.min_count < 1:
+            raise UsageError(
+                f"autoscale: min_count is {self.min_count}; 1 or more is due, so that there is "
+                f"always a machine to send a request to"
+            )
+        for name in ("outstanding_per_machine", "every_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"autoscale: {name} is {getattr(self, name):g}; give one above 0")
+        for name in ("provision_s", "provision_joules", "off_watts"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"autoscale: {name} is {getattr(self, name):g}; 0 or more is due")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Machines of one kind at one site."""
+    """Machines of one kind at one site.
+
+    Attributes:
+        machine: The kind.
+        count: How many, the most that can be on.
+        site: Where.
+        autoscale: How many are on; None: all of them, always.
+        role: ``prefill``: up to the first token; ``decode``: from there on; ``both``.
+    """
 
     machine: Machine
     count: int
     site: str
+    autoscale: Autoscale | None = None
+    role: Role = "both"
 
     def __post_init__(self) -> None:
         """Refuse an empty pool."""
@@ -184,14 +230,47 @@ class Pool:
             raise UsageError(
                 f"pool of {self.machine.name}: count is {self.count}; give 1 machine or more"
             )
+        if self.autoscale is not None and self.autoscale.min_count > self.count:
+            raise UsageError(
+                f"pool of {self.machine.name}: autoscale min_count {self.autoscale.min_count} is "
+                f"above the pool's count of {self.count}; count is the most that can be on"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """What it takes to move a request's KV memory from a prefill to a decode machine.
+
+    Attributes:
+        fixed_s: Whatever its size [s].
+        s_per_token: For each token of context on top [s].
+        joules_per_token: Energy of each token of context [J].
+    """
+
+    fixed_s: float
+    s_per_token: float
+    joules_per_token: float
+
+    def __post_init__(self) -> None:
+        """Refuse what no transfer is."""
+        for name in ("fixed_s", "s_per_token", "joules_per_token"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"transfer: {name} is {getattr(self, name):g}; 0 or more is due")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Pools at sites. Machines are numbered through the pools, in their order."""
+    """Pools at sites. Machines are numbered through the pools, in their order.
+
+    Attributes:
+        pools: The machines.
+        sites: Where they stand.
+        transfer: What moves between prefill and decode machines; None: nothing does.
+    """
 
     pools: tuple[Pool, ...]
     sites: tuple[Site, ...] = field(default_factory=lambda: (Site(name="site"),))
+    transfer: Transfer | None = None
 
     def __post_init__(self) -> None:
         """Refuse a fleet without machines, or a pool at a site that is not there."""
@@ -206,6 +285,7 @@ class Fleet:
                 )
         for site in self.sites:
             self._check_cap(site)
+        self._check_roles()
 
     @property
     def count(self) -> int:
@@ -220,6 +300,22 @@ class Fleet:
         """A machine's part of its site's cap, in proportion to its peak power [W]."""
         peak_watts = sum(pool.count * pool.machine.peak_watts for pool in self.pools_at(site))
         return site_cap_watts * machine.peak_watts / peak_watts
+
+    def _check_roles(self) -> None:
+        of_role = {pool.role: pool.machine.name for pool in reversed(self.pools)}
+        for role, other in (("prefill", "decode"), ("decode", "prefill")):
+            if role in of_role and other not in of_role:
+                raise UsageError(
+                    f"pool of {of_role[role]} has role {role}, but no pool has role {other}; "
+                    f"add one, or leave the role out"
+                )
+        if "prefill" in of_role and self.transfer is None:
+            raise UsageError(
+                f"pool of {of_role['prefill']} has role prefill, but transfer is missing: what "
+                f"does it take to move a request to a decode machine?"
+            )
+        if "prefill" not in of_role and self.transfer is not None:
+            raise UsageError("transfer means nothing without a pool of role prefill; leave it out")
 
     def _check_cap(self, site: Site) -> None:
         if site.cap_watts is None:

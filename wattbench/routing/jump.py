@@ -96,7 +96,7 @@ def _watch_s(w: Any, i: int, m: Any) -> float:
                 watch_s = min(watch_s, q.reach_s)
             elif q.preempted == 0:
                 # The first boundary after it, not at it: the next float does that.
-                end_s = q.reach_s + q.patience_s
+                end_s = q.reach_s + q.wait_s
                 watch_s = min(watch_s, end_s + abs(end_s) * 2.3e-16)
     return watch_s
 

@@ -13,10 +13,20 @@ import numpy as np
 PRIORITIES = 3
 """Queues of each machine, the most urgent first."""
 
-WAITING, SERVED, CANCELLED, REFUSED = 0, 1, 2, 3
+WAITING, SERVED, CANCELLED, REFUSED, MOVED = range(5)
+"""What became of a request; one that moved has its first token and goes to a decode machine."""
 
-TURNS, NEXT, LOOK, CHOICE, SEGMENTS = range(5)
-"""Places of the counts: turns to come, next of the trace, the router's last look and choice, and
+BOTH, PREFILL, DECODE = range(3)
+"""A pool's role."""
+
+ON, DOWN, COMING = range(3)
+"""A machine's power: routable; drained or off; being provisioned."""
+
+NO_LOAD = 2**62
+"""In the tree of loads, of what must not win."""
+
+TURNS, NEXT, LOOK, CHOICE, MOVED_CHOICE, SEGMENTS = range(6)
+"""Places of the counts: turns to come, next of the trace, the router's last look and choices, and
 from there on the segment of each site's series at the last decision."""
 
 QUEUE_LIMIT, BY_TREE, SEED, SIGNALS_S, OWN_SENDS, OPTION = range(6)
@@ -27,7 +37,7 @@ REQUEST = np.dtype(
         ("reach_s", "f8"),  # when it reaches its machine; before that, when it arrives
         ("first_s", "f8"),  # its first token
         ("finish_s", "f8"),  # its last token
-        ("patience_s", "f8"),
+        ("wait_s", "f8"),  # before it is admitted its patience, then how long it waited
         ("input", "i4"),
         ("output", "i4"),
         ("generated", "i4"),  # tokens it had when it was preempted
@@ -75,6 +85,10 @@ MACHINE = np.dtype(
         ("idle", "f8"),
         ("sleep", "f8"),
         ("wake", "f8"),
+        ("off", "f8"),
+        ("transfer", "f8"),
+        ("ready_s", "f8"),  # when its provisioning ends
+        ("power", "i8"),
         ("usd", "f8"),
         ("gco2e", "f8"),
         ("score", "f8"),  # what the policy made of it for the last arrival
@@ -88,6 +102,7 @@ KIND = np.dtype(
         ("max_step", "i8"),
         ("capacity", "i8"),
         ("charge", "i8"),  # KV tokens of each request on top of its context
+        ("role", "i8"),
         ("whole", "i8"),  # 1: prompt and answer are reserved on admission
         ("busy_watts", "f8"),
         ("idle_watts", "f8"),
@@ -116,6 +131,25 @@ SHELF = np.dtype(
 )
 
 
+LEG = np.dtype([("reach_s", "f8"), ("wait_s", "f8"), ("machine", "i8")])
+"""Of a request that moved: when it reached the machine of its prompt, its wait there, and which."""
+
+SCALE = np.dtype(
+    [
+        ("every_s", "f8"),  # infinite: the pool does not scale
+        ("target", "f8"),  # outstanding requests for each machine
+        ("provision_s", "f8"),
+        ("provision_joules", "f8"),
+        ("off_watts", "f8"),
+        ("min_count", "i8"),
+        ("first", "i8"),  # its machines: from the first to before the last
+        ("last", "i8"),
+        ("done", "i8"),  # decisions so far
+    ],
+    align=True,
+)
+
+
 class World(NamedTuple):
     """All that the kernels work on.
 
@@ -125,14 +159,16 @@ class World(NamedTuple):
     (m, largest batch): decoding requests by their last step, packed as step · 2³² + request;
     ``queues`` (m, priorities, 2): first and last; ``changes`` (s, most segments + 1): their
     instants; ``rates`` (s, most segments, 2): price and carbon per joule; ``shares`` (s, k, most
-    segments): ``per_watt`` of each kind; ``admitted_s`` (n,): when each was
-    first admitted; ``child`` (n,), ``sibling`` (n,), ``think_s``
+    segments): ``per_watt`` of each kind; ``child`` (n,), ``sibling`` (n,), ``think_s``
     (n,): the first turn that follows each, the next one that follows the same, the pause before
-    each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns to come; ``counts``
-    (4 + s,); ``calendar`` and ``loads``: trees over the machines of when each is due and what the
-    router sees that it has to do. Where prefixes are kept, else empty: ``shelves`` (m,) and
-    ``slots`` (most blocks that all keep, 5) of `prefixes`; ``prompts`` (n + 1, 2): where each
-    prompt's ``blocks`` begin, and how many of its tokens were found kept.
+    each (−1: it follows none); ``due_s``, ``due`` (n,): a heap of turns, and of requests that
+    move, to come; ``counts`` (5 + s,); ``calendar`` and ``loads``: trees over the machines of when
+    each is due and what the router sees that it has to do; ``scales`` (k,): each pool's
+    autoscaling; ``scale_s`` (1,): its next instant, over all pools; ``legs`` (n,), or empty where
+    no pool has a role; ``transfer`` (3,): seconds, seconds per token and joules per token of a
+    transfer. Where prefixes are kept, else empty: ``shelves`` (m,) and ``slots`` (most blocks that
+    all keep, 5) of `prefixes`; ``prompts`` (n + 1, 2): where each prompt's ``blocks`` begin, and
+    how many of its tokens were found kept.
     """
 
     requests: Any
@@ -145,7 +181,6 @@ class World(NamedTuple):
     changes: Any
     rates: Any
     shares: Any
-    admitted_s: Any
     child: Any
     sibling: Any
     think_s: Any
@@ -154,6 +189,10 @@ class World(NamedTuple):
     counts: Any
     calendar: Any
     loads: Any
+    scales: Any
+    scale_s: Any
+    legs: Any
+    transfer: Any
     shelves: Any
     slots: Any
     prompts: Any

@@ -21,6 +21,7 @@ from wattbench.core.errors import UsageError
 from wattbench.plugins import option
 from wattbench.routing import choice
 from wattbench.routing.fleet import Fleet
+from wattbench.routing.layout import DECODE, ON, PREFILL, World
 
 IntArray = NDArray[np.int64]
 
@@ -33,17 +34,30 @@ class Arrival:
     arrival_s: float
     input_tokens: int
     guess_tokens: int
+    moved: bool = False
+    """Whether it has its first token already, and is for a decode machine."""
 
 
 class FleetView:
     """What the router may see of the machines, as arrays (m,): their state at ``signals_s``.
 
     Args:
+        world: The machines and requests.
         seen: Records of the machines, as of the last look.
     """
 
-    def __init__(self, seen: Any) -> None:
-        self._seen = seen
+    def __init__(self, world: World, seen: Any) -> None:
+        self._world, self._seen = world, seen
+
+    def candidates(self, arrival: Arrival) -> NDArray[np.bool_]:
+        """The machines that are on now, of the right role, and can ever hold the request (m,)."""
+        world, q = self._world, self._world.requests[arrival.number]
+        kinds = world.kinds
+        need = q["input"] + np.where(kinds["role"] == PREFILL, 1, q["output"])
+        fits = (need + kinds["charge"] <= kinds["capacity"]) & (
+            (kinds["role"] == DECODE) == arrival.moved
+        )
+        return np.asarray(fits[world.machines["kind"]] & (world.machines["power"] == ON))
 
     @property
     def outstanding(self) -> IntArray:

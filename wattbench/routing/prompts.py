@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from wattbench.routing.compiled import inlined
-from wattbench.routing.layout import PRIORITIES
-from wattbench.routing.leaving import LOW, cancel, complete, finish, held
+from wattbench.routing.layout import MOVED, PREFILL, PRIORITIES, WAITING
+from wattbench.routing.leaving import LOW, answer, cancel, complete, finish, held, move
 from wattbench.routing.prefixes import keep_landing, reuse
 from wattbench.routing.queues import leave_queue, push, remove, return_to_queue
 from wattbench.routing.scores import tokens_cost
@@ -39,27 +39,43 @@ def take_off(w: Any, i: int, m: Any, kind: Any) -> bool:
             q = w.requests[r]
             if q.reach_s > m.now_s:
                 break
-            if q.preempted == 0 and m.now_s > q.reach_s + q.patience_s:
+            if q.preempted == 0 and m.now_s > q.reach_s + q.wait_s:
                 leave_queue(w, i, m, p)
-                cancel(w, m, r)
+                cancel(w, m, kind, r)
                 continue
             need = q.input + q.generated + kind.charge
             if kind.whole == 1:
-                need = q.input + q.output + kind.charge
+                need = q.input + answer(kind, q) + kind.charge
             if held(m, kind) + need > kind.capacity:
                 return _fly(w, m, kind, prompt, attended)
             leave_queue(w, i, m, p)
-            m.reserved += need
-            m.filling += 1
             m.admitted += 1
             q.order = m.admitted
+            if q.status == MOVED:
+                _join(w, i, m, kind, r)
+                budget -= 1
+                continue
             if q.preempted == 0:
-                w.admitted_s[r] = m.now_s
+                q.wait_s = m.now_s - q.reach_s
+            m.reserved += need
+            m.filling += 1
             done = reuse(w, i, r) if w.shelves.shape[0] > 0 else 0
             more, seen = _chunk(w, m, r, done, budget - prompt)
             prompt += more
             attended += seen
     return _fly(w, m, kind, prompt, attended)
+
+
+@inlined
+def _join(w: Any, i: int, m: Any, kind: Any, r: int) -> None:
+    """A request that comes with its KV memory decodes from this step on."""
+    q = w.requests[r]
+    q.status = WAITING
+    if kind.whole == 1:
+        m.reserved += q.input + q.output + kind.charge
+    m.context += q.input + 1
+    m.batch += 1
+    push(w.heaps[i], m.batch - 1, ((m.steps + q.output - 1) << 32) | r)
 
 
 @inlined
@@ -118,6 +134,10 @@ def land(w: Any, i: int, m: Any, kind: Any) -> None:
         if kind.whole == 0:
             m.reserved -= q.input + q.generated + kind.charge
         left = q.output - q.generated - 1
+        if left > 0 and kind.role == PREFILL:
+            move(w, m, kind, r)
+            r = following
+            continue
         m.context += q.input + q.generated + 1
         m.batch += 1
         if left == 0:

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from wattbench.core.errors import UsageError
-from wattbench.routing import choice, router
+from wattbench.routing import choice, router, scaling
 from wattbench.routing.fleet import Fleet
 from wattbench.routing.layout import (
     BY_TREE,
     CANCELLED,
+    MOVED,
+    ON,
     OPTION,
     OWN_SENDS,
     QUEUE_LIMIT,
     SEED,
+    SERVED,
     SIGNALS_S,
     World,
 )
@@ -26,7 +29,7 @@ from wattbench.routing.policies import Arrival, BuiltIn, FleetView, RoutingPolic
 from wattbench.routing.prefixes import HIT
 from wattbench.routing.world import Demand, build
 
-PARTS = ("overhead", "decode", "prefill", "idle", "sleep", "wake")
+PARTS = ("overhead", "decode", "prefill", "idle", "sleep", "wake", "off", "transfer")
 CHUNK = 200_000
 """Arrivals between two reports of progress."""
 
@@ -94,6 +97,14 @@ class Replay:
         world = self.world
         return world.prompts[:-1, HIT] if len(world.shelves) else None
 
+    def queue_waits_s(self) -> Any:
+        """From reaching its first machine to its admission there (n,); NaN: not served [s]."""
+        requests, legs = self.world.requests, self.world.legs
+        wait_s = np.where(requests["status"] == SERVED, requests["wait_s"], np.nan)
+        if len(legs):
+            wait_s = np.where(legs["machine"] >= 0, legs["wait_s"], wait_s)
+        return wait_s
+
     def energy_joules(self) -> dict[str, float]:
         """Energy by its parts [J], up to the horizon."""
         machines = self.world.machines
@@ -103,7 +114,7 @@ class Replay:
 
     def close(self, horizon_s: float) -> None:
         """Let all machines idle until one horizon, common to all policies compared [s]."""
-        router.close(self.world, horizon_s)
+        scaling.close(self.world, horizon_s)
 
 
 def replay(
@@ -149,7 +160,7 @@ def _dials(
     dials[OWN_SENDS] = settings.signals_every_s is not None and settings.own_sends
     longest = int((demand.input_tokens.astype(np.int64) + demand.output_tokens).max())
     fits_all = all(pool.machine.holds(longest) for pool in fleet.pools)
-    dials[BY_TREE] = fits_all
+    dials[BY_TREE] = fits_all and fleet.transfer is None
     if isinstance(policy, BuiltIn):
         dials[SEED] = policy.seed
         own = policy.dials()
@@ -161,12 +172,17 @@ def _compiled(
     run: Replay, policy: BuiltIn, dials: Any, delays_s: Any, progress: Progress | None
 ) -> None:
     world, count = run.world, run.demand.count
-    if not policy.looks and run.demand.parent is None and run.settings.queue_limit is None:
+    moves = run.fleet.transfer is not None
+    by_number = run.demand.parent is None and not (
+        moves or any(pool.autoscale for pool in run.fleet.pools)
+    )
+    if not policy.looks and by_number and run.settings.queue_limit is None:
         router.deal(world, policy.code, dials, delays_s)
         return
     seen = world.machines if run.settings.signals_every_s is None else world.machines.copy()
-    for done in range(0, count, CHUNK):
-        router.route(world, seen, policy.code, dials, delays_s, min(CHUNK, count - done))
+    legs = 2 * count if moves else count
+    for done in range(0, legs, CHUNK):
+        router.route(world, seen, policy.code, dials, delays_s, min(CHUNK, legs - done))
         if progress is not None:
             progress(min(done + CHUNK, count))
     router.drain(world)
@@ -177,8 +193,8 @@ def _in_python(
 ) -> None:
     world = run.world
     seen = world.machines if run.settings.signals_every_s is None else world.machines.copy()
-    view, requests = FleetView(seen), world.requests
-    for done in range(run.demand.count):
+    view, requests = FleetView(world, seen), world.requests
+    for done in range(2 * run.demand.count):
         r = router.look(world, seen, dials)
         if r < 0:
             break
@@ -188,12 +204,13 @@ def _in_python(
             arrival_s=float(q["reach_s"]),
             input_tokens=int(q["input"]),
             guess_tokens=int(q["guess"]),
+            moved=bool(q["status"] == MOVED),
         )
         i = policy.choose(view, arrival)
         _check_choice(run, policy, r, i)
         router.place(world, seen, r, i, dials, delays_s)
         if progress is not None and done % CHUNK == 0:
-            progress(done)
+            progress(min(done, run.demand.count))
     router.drain(world)
 
 
@@ -205,7 +222,9 @@ def _check_choice(run: Replay, policy: RoutingPolicy, r: int, i: int) -> None:
             f"{count}, numbered from 0"
         )
     if not choice.holds(run.world, run.world.machines[i], r):
+        on = run.world.machines["power"][i] == ON
+        why = "whose memory or role is not for it" if on else "that is not on"
         raise UsageError(
-            f"policy {type(policy).__name__} chose machine {i} for request {r + 1}, which does "
-            f"not fit its memory"
+            f"policy {type(policy).__name__} chose machine {i} for request {r + 1}, {why}; let it "
+            f"choose among view.candidates(arrival)"
         )

@@ -14,16 +14,20 @@ from wattbench.routing.choice import PREFIX_AFFINITY, choose
 from wattbench.routing.compiled import inlined, kernel
 from wattbench.routing.layout import (
     LOOK,
+    MOVED,
     NEXT,
+    NO_LOAD,
+    ON,
     OWN_SENDS,
     QUEUE_LIMIT,
     REFUSED,
     SIGNALS_S,
     TURNS,
 )
+from wattbench.routing.leaving import answer, guessed
 from wattbench.routing.machine import advance
 from wattbench.routing.queues import enter_queue
-from wattbench.routing.spending import rest, roll
+from wattbench.routing.scaling import carry, catch_up, note_load, scale
 
 
 @inlined
@@ -35,15 +39,15 @@ def send(w: Any, r: int, i: int, delay_s: float) -> None:
     kind = w.kinds[m.kind]
     enter_queue(w, i, m, r)
     m.outstanding += 1
-    m.load += q.input + q.guess
-    m.full += q.input + q.output
+    m.load += q.input + guessed(kind, q)
+    m.full += q.input + answer(kind, q)
     # It cannot leave sooner than its own tokens take. Where memory may run out, others can leave
     # sooner than foreseen: preemption makes steps shorter.
-    first_s = q.reach_s + q.output * kind.floor_s
+    first_s = q.reach_s + (answer(kind, q) - (q.status == MOVED)) * kind.floor_s
     if kind.whole == 0 and m.full + kind.charge * m.outstanding > kind.capacity:
         first_s = q.reach_s
     # An idle machine begins at once, and one without patience leaves without having been served.
-    if m.batch + m.filling == 0 or q.patience_s < math.inf:
+    if m.batch + m.filling == 0 or q.wait_s < math.inf:
         first_s = q.reach_s
     m.bound_s = min(m.bound_s, first_s)
 
@@ -71,12 +75,14 @@ def route(w: Any, seen: Any, policy: int, dials: Any, delays_s: Any, most: int) 
             return
         if dials[SIGNALS_S] > 0:
             refresh(w, seen, dials, w.requests[r].reach_s)
+        if w.scale_s[0] <= w.requests[r].reach_s:
+            scale(w, seen, w.requests[r].reach_s)
         if policy == PREFIX_AFFINITY:  # it knows which blocks are kept now
             for i in range(w.machines.shape[0]):
-                _carry(w, dials, i, w.requests[r].reach_s)
+                carry(w, seen, i, w.requests[r].reach_s)
         # Late signals show nothing of what happens meanwhile; only a limit of the queue does.
         if dials[SIGNALS_S] == 0 or dials[QUEUE_LIMIT] < math.inf:
-            catch_up(w, dials, w.requests[r].reach_s)
+            catch_up(w, seen, w.requests[r].reach_s)
         i = choose(w, seen, r, policy, dials)
         place(w, seen, r, i, dials, delays_s)
 
@@ -88,8 +94,9 @@ def look(w: Any, seen: Any, dials: Any) -> int:
     if r >= 0:
         if dials[SIGNALS_S] > 0:
             refresh(w, seen, dials, w.requests[r].reach_s)
+        scale(w, seen, w.requests[r].reach_s)
         for i in range(w.machines.shape[0]):
-            _carry(w, dials, i, w.requests[r].reach_s)
+            carry(w, seen, i, w.requests[r].reach_s)
     return r
 
 
@@ -100,17 +107,18 @@ def refresh(w: Any, seen: Any, dials: Any, now_s: float) -> None:
     if tick <= w.counts[LOOK]:
         return
     w.counts[LOOK] = tick
-    catch_up(w, dials, tick * dials[SIGNALS_S])
+    scale(w, seen, tick * dials[SIGNALS_S])
+    catch_up(w, seen, tick * dials[SIGNALS_S])
     leaves = w.loads.shape[0] >> 1
     for i in range(seen.shape[0]):
         seen[i] = w.machines[i]
-        w.loads[leaves + i] = seen[i].outstanding
+        w.loads[leaves + i] = seen[i].outstanding if seen[i].power == ON else NO_LOAD
     raise_up(w.loads)
 
 
 @inlined
 def next_arrival(w: Any, seen: Any, dials: Any) -> int:
-    """The request that arrives next, taken off the trace or the turns to come; −1: none is left."""
+    """The request that arrives next, taken off the trace or those to come; −1: none is left."""
     if w.child.shape[0] == 0:
         r = w.counts[NEXT]
         if r >= w.requests.shape[0]:
@@ -133,8 +141,11 @@ def _next_turn(w: Any, seen: Any, dials: Any) -> int:
         at_s = min(trace_s, turn_s)
         if dials[SIGNALS_S] > 0 and min(at_s, w.calendar[1]) < math.inf:
             refresh(w, seen, dials, min(at_s, w.calendar[1]))
+        if w.scale_s[0] <= min(at_s, w.calendar[1]) and min(at_s, w.calendar[1]) < math.inf:
+            scale(w, seen, min(at_s, w.calendar[1]))
+            continue
         if w.calendar[1] < at_s:
-            _carry(w, dials, smallest(w.calendar), w.calendar[1])
+            carry(w, seen, smallest(w.calendar), w.calendar[1])
             continue
         if at_s == math.inf:
             return -1
@@ -167,49 +178,26 @@ def _take_turn(w: Any) -> int:
 
 
 @inlined
-def catch_up(w: Any, dials: Any, now_s: float) -> None:
-    """Carry every machine that is due to ``now_s``."""
-    while w.calendar[1] <= now_s:
-        _carry(w, dials, smallest(w.calendar), now_s)
-
-
-@inlined
-def _carry(w: Any, dials: Any, i: int, until_s: float) -> None:
-    advance(w, i, until_s)
-    settle(w.calendar, i, w.machines[i].bound_s)
-    if dials[SIGNALS_S] == 0:
-        settle(w.loads, i, w.machines[i].outstanding)
-
-
-@inlined
 def place(w: Any, seen: Any, r: int, i: int, dials: Any, delays_s: Any) -> None:
     """Send an arrival where the policy chose, or refuse it where the queue there is full."""
     m = w.machines[i]
-    if m.outstanding >= dials[QUEUE_LIMIT]:
+    if m.outstanding >= dials[QUEUE_LIMIT] and w.requests[r].status != MOVED:
         w.requests[r].status = REFUSED
         w.requests[r].machine = i
         return
     send(w, r, i, delays_s[m.site])
     if dials[OWN_SENDS] == 1:
         seen[i].outstanding += 1
-        seen[i].load += w.requests[r].input + w.requests[r].guess
+        seen[i].load += w.requests[r].input + guessed(w.kinds[m.kind], w.requests[r])
     settle(w.calendar, i, m.bound_s)
-    settle(w.loads, i, seen[i].outstanding)
+    note_load(w, seen, i)
 
 
 @kernel
 def drain(w: Any) -> None:
-    """Run every machine to its end."""
+    """Run every machine to its end, all together as long as any pool scales."""
+    while w.scale_s[0] < math.inf and w.calendar[1] < math.inf:
+        scale(w, w.machines, w.calendar[1])
+        carry(w, w.machines, smallest(w.calendar), w.calendar[1])
     for i in range(w.machines.shape[0]):
         advance(w, i, math.inf)
-
-
-@kernel
-def close(w: Any, horizon_s: float) -> None:
-    """Let every machine idle, and sleep, until the horizon."""
-    for i in range(w.machines.shape[0]):
-        m = w.machines[i]
-        if m.now_s >= m.change_s:
-            roll(w, m)
-        if horizon_s > m.now_s:
-            rest(w, m, w.kinds[m.kind], horizon_s)

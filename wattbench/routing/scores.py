@@ -2,7 +2,8 @@
 
 Estimates from what the router sees, its machines' step models and the guessed length of the answer:
 B' = min(n + 1, max_batch) requests at once, n outstanding, whose contexts are B'/(n + 1) of the
-tokens outstanding.
+tokens outstanding. On a prefill machine the answer is of one token, and the prompts ahead take as
+long per token as its own; on a decode machine there is no prompt.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from wattbench.routing.compiled import inlined
-from wattbench.routing.layout import SEGMENTS
+from wattbench.routing.layout import DECODE, PREFILL, SEGMENTS
+from wattbench.routing.leaving import guessed
 
 
 @inlined
@@ -60,6 +62,8 @@ def prompt_cost(w: Any, m: Any, kind: Any, q: Any, lane: int) -> float:
 
 @inlined
 def _prompt_s(w: Any, m: Any, kind: Any, q: Any) -> float:
+    if kind.role == DECODE:
+        return 0.0
     free_s = max(prompt_cost(w, m, kind, q, 0), prompt_cost(w, m, kind, q, 1))
     return max(free_s, prompt_cost(w, m, kind, q, 2) * _per_watt(w, m))
 
@@ -69,7 +73,7 @@ def _pace_s(w: Any, m: Any, kind: Any, q: Any) -> float:
     """A step with the request among the others."""
     there = m.outstanding + 1
     batch = min(there, kind.max_batch)
-    context = (m.load + q.input + 0.5 * q.guess) * batch / there
+    context = (m.load + q.input + 0.5 * guessed(kind, q)) * batch / there
     return step_s(w, m, kind, batch, context)
 
 
@@ -80,7 +84,9 @@ def first_token_s(w: Any, m: Any, kind: Any, q: Any) -> float:
     if asleep(m, kind, q.reach_s):
         wait_s += kind.wake_s
     over = m.outstanding + 1 - kind.max_batch
-    if over > 0:
+    if kind.role == PREFILL:
+        wait_s += m.load / q.input * _prompt_s(w, m, kind, q)
+    elif over > 0:
         wait_s += over / kind.max_batch * q.guess * _pace_s(w, m, kind, q)
     return wait_s
 
@@ -88,7 +94,7 @@ def first_token_s(w: Any, m: Any, kind: Any, q: Any) -> float:
 @inlined
 def latency_s(w: Any, m: Any, kind: Any, q: Any) -> float:
     """Expected end-to-end latency."""
-    return first_token_s(w, m, kind, q) + (q.guess - 1) * _pace_s(w, m, kind, q)
+    return first_token_s(w, m, kind, q) + (guessed(kind, q) - 1) * _pace_s(w, m, kind, q)
 
 
 @inlined
@@ -110,7 +116,7 @@ def marginal_joules(w: Any, m: Any, kind: Any, q: Any) -> float:
     others = min(m.outstanding, kind.max_batch - 1)
     there = max(1, m.outstanding)
     context = float(m.load) * others / there
-    own = q.input + 0.5 * q.guess
+    own, more = q.input + 0.5 * guessed(kind, q), guessed(kind, q) - 1
     longer_s = step_s(w, m, kind, others + 1, context + own)
     joules = _lane(w, m, kind, 2, others + 1, context + own)
     prompt_s, prompt = _prompt_s(w, m, kind, q), prompt_cost(w, m, kind, q, 2)
@@ -118,8 +124,10 @@ def marginal_joules(w: Any, m: Any, kind: Any, q: Any) -> float:
         longer_s -= step_s(w, m, kind, others, context)
         joules -= _lane(w, m, kind, 2, others, context)
         prompt -= w.table[m.kind, 0, 2]
-    spent_s = prompt_s + (q.guess - 1) * longer_s
-    added = prompt + (q.guess - 1) * joules + (kind.busy_watts - kind.idle_watts) * spent_s
+    if kind.role == DECODE:
+        prompt = 0.0
+    spent_s = prompt_s + more * longer_s
+    added = prompt + more * joules + (kind.busy_watts - kind.idle_watts) * spent_s
     if asleep(m, kind, q.reach_s):
         added += kind.wake_joules
     return added

@@ -10,12 +10,26 @@ from typing import Any
 import numpy as np
 
 from wattbench.core.errors import UsageError
-from wattbench.routing.fleet import Fleet, Machine, Site
-from wattbench.routing.layout import KIND, MACHINE, PRIORITIES, REQUEST, World
+from wattbench.routing.fleet import Fleet, Machine, Pool, Site
+from wattbench.routing.layout import (
+    BOTH,
+    DECODE,
+    DOWN,
+    KIND,
+    LEG,
+    MACHINE,
+    NO_LOAD,
+    PREFILL,
+    PRIORITIES,
+    REQUEST,
+    SCALE,
+    World,
+)
 from wattbench.routing.prefixes import shelves
 from wattbench.routing.step import Knots, Lane, StepModel
 
 JOULES_PER_KWH = 3.6e6
+ROLES = {"both": BOTH, "prefill": PREFILL, "decode": DECODE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,15 +76,17 @@ def build(fleet: Fleet, demand: Demand) -> World:
         UsageError: If a request fits no machine.
     """
     kinds = [pool.machine for pool in fleet.pools]
-    _check_fit(kinds, demand)
+    _check_fit(fleet.pools, demand)
     changes, rates, shares = _series(fleet)
-    child, sibling, think_s = _turns(demand)
-    machines = _machines(fleet)
+    child, sibling, think_s = _turns(demand, fleet.transfer is not None)
+    machines, scales = _machines(fleet), _scales(fleet)
+    for scale in scales:
+        machines["power"][scale["first"] + scale["min_count"] : scale["last"]] = DOWN
     leaves = 1 << (fleet.count - 1).bit_length() if fleet.count > 1 else 2
     return World(
         requests=_requests(demand),
         machines=machines,
-        kinds=_kinds(kinds),
+        kinds=_kinds(fleet.pools),
         table=_tables(kinds),
         knots=_knots(kinds),
         heaps=np.zeros((fleet.count, max(kind.max_batch for kind in kinds)), dtype=np.int64),
@@ -78,38 +94,60 @@ def build(fleet: Fleet, demand: Demand) -> World:
         changes=changes,
         rates=rates,
         shares=shares,
-        admitted_s=np.full(demand.count, math.nan),
         child=child,
         sibling=sibling,
         think_s=think_s,
         due_s=np.full(len(child), math.inf),
         due=np.full(len(child), -1, dtype=np.int32),
-        counts=np.array([0, 0, -1, -1, *(0 for _ in fleet.sites)], dtype=np.int64),
+        counts=np.array([0, 0, -1, -1, -1, *(0 for _ in fleet.sites)], dtype=np.int64),
         calendar=np.full(2 * leaves, math.inf),
-        loads=_loads(fleet.count, leaves),
+        loads=_loads(machines["power"] == DOWN, leaves),
+        scales=scales,
+        scale_s=scales["every_s"].min(keepdims=True),
+        legs=np.array(
+            [(math.nan, math.nan, -1)] * (0 if fleet.transfer is None else demand.count), dtype=LEG
+        ),
+        transfer=_transfer(fleet),
         **shelves(fleet, demand.block_start, demand.blocks, demand.block_tokens),
     )
 
 
-def _loads(count: int, leaves: int) -> Any:
-    """Nothing to do for any machine; leaves without a machine never win."""
-    loads = np.zeros(2 * leaves, dtype=np.int64)
-    loads[leaves + count :] = np.iinfo(np.int64).max
+def _loads(is_down: Any, leaves: int) -> Any:
+    """Nothing to do for any machine; those that are down, and leaves without one, never win."""
+    loads = np.full(2 * leaves, NO_LOAD)
+    loads[leaves : leaves + len(is_down)][~is_down] = 0
     for node in range(leaves - 1, 0, -1):
         loads[node] = min(loads[2 * node], loads[2 * node + 1])
     return loads
 
 
-def _check_fit(kinds: list[Machine], demand: Demand) -> None:
-    contexts = demand.input_tokens.astype(np.int64) + demand.output_tokens
-    worst = int(contexts.argmax())
-    if not any(kind.holds(int(contexts[worst])) for kind in kinds):
-        room = max(kind.kv_capacity_tokens - kind.kv_request_tokens for kind in kinds)
-        raise UsageError(
-            f"request {worst + 1} needs {int(contexts[worst])} tokens of context "
-            f"({int(demand.input_tokens[worst])} in, {int(demand.output_tokens[worst])} out); no "
-            f"machine of the fleet holds more than {room}: add one that does, or leave it out"
-        )
+def _transfer(fleet: Fleet) -> Any:
+    each = fleet.transfer
+    if each is None:
+        return np.zeros(3)
+    return np.array([each.fixed_s, each.s_per_token, each.joules_per_token])
+
+
+def _check_fit(pools: tuple[Pool, ...], demand: Demand) -> None:
+    """Every request must find a machine, and after a prefill machine another one."""
+    room = dict.fromkeys(ROLES, 0)
+    for pool in pools:
+        mine = pool.machine.kv_capacity_tokens - pool.machine.kv_request_tokens
+        room[pool.role] = max(room[pool.role], mine)
+    prompts = demand.input_tokens.astype(np.int64)
+    contexts = prompts + demand.output_tokens
+    misfits = [((contexts > room["both"]) & (prompts + 1 > room["prefill"]), "machine", contexts)]
+    if any(pool.role == "prefill" for pool in pools):
+        misfits.append(((contexts > room["decode"]), "decode machine", contexts))
+    for misfit, what, needs in misfits:
+        if misfit.any():
+            worst = int(np.where(misfit, needs, 0).argmax())
+            most = room["decode"] if what == "decode machine" else max(room.values())
+            raise UsageError(
+                f"request {worst + 1} needs {int(needs[worst])} tokens of context "
+                f"({int(prompts[worst])} in, {int(demand.output_tokens[worst])} out); no "
+                f"{what} of the fleet holds more than {most}: add one that does, or leave it out"
+            )
 
 
 def _requests(demand: Demand) -> Any:
@@ -117,7 +155,7 @@ def _requests(demand: Demand) -> Any:
     requests["reach_s"] = demand.arrival_s
     requests["first_s"] = math.nan
     requests["finish_s"] = math.nan
-    requests["patience_s"] = math.inf if demand.patience_s is None else demand.patience_s
+    requests["wait_s"] = math.inf if demand.patience_s is None else demand.patience_s
     requests["input"] = demand.input_tokens
     requests["output"] = demand.output_tokens
     guess = demand.output_tokens if demand.guess_tokens is None else demand.guess_tokens
@@ -128,8 +166,14 @@ def _requests(demand: Demand) -> Any:
     return requests
 
 
-def _turns(demand: Demand) -> tuple[Any, Any, Any]:
-    """First follower and next sibling of each turn, and the pause before it; empty: no sessions."""
+def _turns(demand: Demand, moves: bool) -> tuple[Any, Any, Any]:
+    """First follower and next sibling of each turn, and the pause before it.
+
+    Empty where nothing comes but the trace: no sessions, and no request ``moves``.
+    """
+    if demand.parent is None and moves:
+        none = np.full(demand.count, -1, dtype=np.int32)
+        return none, none, np.full(demand.count, -1.0)
     if demand.parent is None:
         return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32), np.empty(0)
     child = np.full(demand.count, -1, dtype=np.int32)
@@ -152,9 +196,28 @@ def _machines(fleet: Fleet) -> Any:
     return machines
 
 
-def _kinds(kinds: list[Machine]) -> Any:
-    records = np.zeros(len(kinds), dtype=KIND)
-    for record, kind in zip(records, kinds, strict=True):
+def _scales(fleet: Fleet) -> Any:
+    scales = np.zeros(len(fleet.pools), dtype=SCALE)
+    scales["last"] = np.cumsum([pool.count for pool in fleet.pools])
+    scales["first"] = scales["last"] - [pool.count for pool in fleet.pools]
+    scales["every_s"] = math.inf
+    for record, pool in zip(scales, fleet.pools, strict=True):
+        each = pool.autoscale
+        record["min_count"] = pool.count if each is None else each.min_count
+        if each is not None:
+            record["every_s"] = each.every_s
+            record["target"] = each.outstanding_per_machine
+            record["provision_s"] = each.provision_s
+            record["provision_joules"] = each.provision_joules
+            record["off_watts"] = each.off_watts
+    return scales
+
+
+def _kinds(pools: tuple[Pool, ...]) -> Any:
+    records = np.zeros(len(pools), dtype=KIND)
+    for record, pool in zip(records, pools, strict=True):
+        kind = pool.machine
+        record["role"] = ROLES[pool.role]
         lanes = _lanes(kind.step)
         record["max_batch"] = kind.max_batch
         record["max_step"] = kind.max_step_tokens
@@ -167,7 +230,7 @@ def _kinds(kinds: list[Machine]) -> Any:
         record["sleep_after_s"] = kind.sleep_after_s
         record["wake_s"] = kind.wake_s
         record["wake_joules"] = kind.wake_joules
-        record["floor_s"] = kind.step.time_s((1, 0, 0, 0))
+        record["floor_s"] = min(kind.step.time_s(s) for s in ((1, 1, 0, 0), (0, 0, 1, 1)))
         record["context"] = [lane.per_context_token for lane in lanes]
         record["attended"] = [lane.per_attended_token for lane in lanes]
     return records

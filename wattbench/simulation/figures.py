@@ -16,9 +16,9 @@ from wattbench.routing.world import JOULES_PER_KWH
 from wattbench.simulation.plan import Plan
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-LATENCIES = ("ttft_s", "tpot_s", "e2e_s")
+LATENCIES = ("ttft_s", "tpot_s", "e2e_s", "queue_wait_s")
 STATUS = {SERVED: "served", CANCELLED: "cancelled", REFUSED: "refused"}
-PARTS = ("prefill", "decode", "overhead", "idle", "sleep", "wake")
+PARTS = ("prefill", "decode", "overhead", "idle", "sleep", "wake", "off", "transfer")
 NO_SLO = "no service level is stated (slo:)"
 NONE_SERVED = "no request was served"
 ONLY_FIRST = "no answer had a second token"
@@ -41,6 +41,7 @@ class Times:
     ttft_s: Any
     tpot_s: Any
     e2e_s: Any
+    queue_wait_s: Any
 
 
 def times_of(run: Replay) -> Times:
@@ -56,6 +57,7 @@ def times_of(run: Replay) -> Times:
         ttft_s=first_s - arrival_s,
         tpot_s=(finish_s - first_s) / gaps,
         e2e_s=finish_s - arrival_s,
+        queue_wait_s=run.queue_waits_s(),
     )
 
 
@@ -67,8 +69,13 @@ def arrivals(run: Replay) -> Any:
     came = requests["machine"] >= 0
     delays_s = np.array([run.settings.decision_s + site.network_s for site in run.fleet.sites])
     sent = came & (requests["status"] != REFUSED)
-    way_s = np.where(sent, delays_s[machines["site"][requests["machine"]]], 0.0)
-    later_s = np.where(came, requests["reach_s"] - way_s, np.nan)
+    first, reach_s = requests["machine"], requests["reach_s"]
+    if run.fleet.transfer is not None:
+        moved = run.world.legs["machine"] >= 0
+        first = np.where(moved, run.world.legs["machine"], first)
+        reach_s = np.where(moved, run.world.legs["reach_s"], reach_s)
+    way_s = np.where(sent, delays_s[machines["site"][first]], 0.0)
+    later_s = np.where(came, reach_s - way_s, np.nan)
     return np.where(run.demand.parent < 0, run.demand.arrival_s, later_s)
 
 
@@ -151,10 +158,11 @@ def _priced(at_s: Any, joules: float, series: Series) -> float:
 
 
 def machine_parts(run: Replay) -> dict[str, Any]:
-    """Energy of each machine by its parts, as arrays (m,) [J]."""
+    """Energy of each machine by its parts, as arrays (m,) [J]; no transfer where nothing moves."""
     machines, kinds = run.world.machines, run.world.kinds
     busy = kinds["busy_watts"][machines["kind"]] * machines["busy_s"]
-    parts = {name: machines[name] for name in PARTS if name != "overhead"}
+    left_out = {"overhead"} if run.fleet.transfer is not None else {"overhead", "transfer"}
+    parts = {name: machines[name] for name in PARTS if name not in left_out}
     return {**parts, "overhead": machines["fixed"] + busy}
 
 
@@ -171,9 +179,8 @@ def energy_figures(run: Replay, plan: Plan, found: Figures, horizon_s: float) ->
     names = {"overhead": "batching_overhead"}
     for name in PARTS:
         key = f"energy_breakdown_joules.{names.get(name, name)}"
-        figures[key] = float(parts[name].sum())
+        figures[key] = float(parts[name].sum()) if name in parts else None
     figures["energy_breakdown_joules.router"] = router_joules
-    figures["energy_breakdown_joules.transfer"] = None
     for name, money, series in (
         ("cost_usd", "usd", "price_usd_per_kwh"),
         ("emissions_gco2e", "gco2e", "carbon_gco2e_per_kwh"),

@@ -107,7 +107,7 @@ def requests_of(played: Played) -> pd.DataFrame:
     names = np.array([pool.machine.name for pool in played.run.fleet.pools])
     numbers = pd.array(requests["machine"], dtype="Int64")
     numbers[~placed] = pd.NA
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "policy": played.policy,
             "seed": played.seed,
@@ -121,12 +121,18 @@ def requests_of(played: Played) -> pd.DataFrame:
             "ttft_s": times.ttft_s,
             "tpot_s": times.tpot_s,
             "e2e_s": times.e2e_s,
+            "queue_wait_s": times.queue_wait_s,
             "input_tokens": requests["input"],
             "output_tokens": requests["output"],
             "priority": requests["priority"],
             "preempted_count": requests["preempted"],
         }
     )
+    if played.run.fleet.transfer is not None:
+        first = np.where(world.legs["machine"] >= 0, world.legs["machine"], requests["machine"])
+        known = np.where(placed, names[world.machines["kind"][first]], "")
+        frame.insert(frame.columns.get_loc("pool"), "first_token_pool", known)  # type: ignore[arg-type]
+    return frame
 
 
 def _machines(played: Played) -> pd.DataFrame:

@@ -33,9 +33,9 @@ from wattbench.hardware import (
     load_profile,
     roofline,
 )
-from wattbench.routing.fleet import KvRule, Machine
+from wattbench.routing.fleet import KvRule, Machine, Role
 from wattbench.routing.step import Knots, Lane, StepModel
-from wattbench.simulation.parts import AtLeastZero, Kind, Name, StepText, made
+from wattbench.simulation.parts import AtLeastZero, AutoscaleText, Kind, Name, StepText, made
 
 SATURATED = 1e-12
 """Experts are taken as all read when this part of them is left."""
@@ -132,6 +132,8 @@ class PoolText(Limits):
         model: A model descriptor.
         devices: Devices of one machine (replica); None: as few as hold the weights.
         calibration: A JSON file with a fitted curve.
+        autoscale: How many are on; None: all.
+        role: ``prefill``, ``decode`` or ``both``.
     """
 
     name: Name
@@ -142,6 +144,8 @@ class PoolText(Limits):
     model: str | None = None
     devices: Devices | None = None
     calibration: str | None = None
+    autoscale: AutoscaleText | None = None
+    role: Role = "both"
     _curve: Curve = PrivateAttr()
     _machine: Machine = PrivateAttr()
 

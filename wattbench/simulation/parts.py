@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from wattbench.core.errors import UsageError
 from wattbench.documents import Document
-from wattbench.routing.fleet import Series, Site
+from wattbench.routing.fleet import Autoscale, Series, Site, Transfer
 from wattbench.routing.step import Lane, StepModel, affine
 from wattbench.traces import Format, Trace, first, like, scaled, trace_from_spec
 
@@ -234,6 +234,57 @@ class SiteText(Document):
 
 def _series(text: SeriesText | None) -> Series | None:
     return None if text is None else text.series()
+
+
+class AutoscaleText(Document):
+    """How many machines of a pool are on; see docs/simulation.md.
+
+    Attributes:
+        min_count: So many always are.
+        outstanding_per_machine: Requests outstanding for each machine that is on.
+        every_s: Period of the decisions [s].
+        provision_s: From the decision until a machine serves [s].
+        provision_joules: Energy of that time [J].
+        off_watts: Drawn by a machine that is off [W].
+    """
+
+    min_count: Annotated[int, Field(ge=1, le=1_000_000)]
+    outstanding_per_machine: Annotated[float, Field(gt=0)]
+    every_s: Annotated[float, Field(gt=0)]
+    provision_s: AtLeastZero
+    provision_joules: AtLeastZero
+    off_watts: AtLeastZero = 0.0
+
+    @model_validator(mode="after")
+    def _decides(self) -> AutoscaleText:
+        made(self.autoscale)
+        return self
+
+    def autoscale(self) -> Autoscale:
+        """As the engine takes it.
+
+        Raises:
+            UsageError: If it decides nothing.
+        """
+        return Autoscale(**self.model_dump())
+
+
+class TransferText(Document):
+    """What it takes to move a request from a prefill to a decode machine.
+
+    Attributes:
+        fixed_s: Whatever its size [s].
+        s_per_token: For each token of context on top [s].
+        joules_per_token: Energy of each token of context [J].
+    """
+
+    fixed_s: AtLeastZero
+    s_per_token: AtLeastZero
+    joules_per_token: AtLeastZero
+
+    def transfer(self) -> Transfer:
+        """As the engine takes it."""
+        return Transfer(**self.model_dump())
 
 
 class TraceText(Document):

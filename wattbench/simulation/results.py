@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
@@ -36,6 +37,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "energy_kind": _worst_kind(plan),
         "pools": _pools(plan),
+        "transfer": None if plan.fleet.transfer is None else asdict(plan.fleet.transfer),
         "router": _router(plan),
         "traces": [_trace(trace) for trace in outcome.traces],
         "policies": [_policy(outcome, text) for text in plan.policies],
@@ -50,6 +52,7 @@ def _pools(plan: Plan) -> list[dict[str, Any]]:
             "name": pool.machine.name,
             "site": pool.site,
             "count": pool.count,
+            "role": pool.role,
             "model": pool.machine.model or None,
             "devices": pool.machine.device_count,
             "kind": UNSAID if origin is None else origin.kind,
@@ -57,6 +60,7 @@ def _pools(plan: Plan) -> list[dict[str, Any]]:
             "fit": None if origin is None else dict(origin.fit) or None,
             "peak_watts": pool.machine.peak_watts,
             "idle_watts": pool.machine.idle_watts,
+            "autoscale": None if pool.autoscale is None else asdict(pool.autoscale),
         }
         for pool, origin in zip(plan.fleet.pools, origins, strict=True)
     ]

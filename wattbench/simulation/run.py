@@ -36,10 +36,10 @@ from wattbench.traces import Trace
 MANY_REQUESTS = 2_000_000
 """From so many requests over all replays on, processes are worth their start."""
 LARGE = (
-    *("requests", "heaps", "queues", "child", "sibling", "think_s", "due_s", "due"),
+    *("requests", "heaps", "queues", "child", "sibling", "think_s", "due_s", "due", "legs"),
     *("slots", "prompts", "blocks"),
 )
-KERNELS = ("router.deal", "router.route", "router.close")
+KERNELS = ("router.deal", "router.route", "scaling.close")
 Progress = Callable[[int, int], None]
 """Is told how many requests are done, and of how many."""
 

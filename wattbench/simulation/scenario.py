@@ -27,7 +27,14 @@ from wattbench.routing.layout import PRIORITIES
 from wattbench.routing.replay import RouterSettings
 from wattbench.simulation.demand import Lengths, lengths_known
 from wattbench.simulation.machines import PoolText
-from wattbench.simulation.parts import AtLeastZero, Name, SiteText, TraceText, made
+from wattbench.simulation.parts import (
+    AtLeastZero,
+    Name,
+    SiteText,
+    TraceText,
+    TransferText,
+    made,
+)
 
 FOLDER = "scenarios/simulations"
 SITE = "site"
@@ -115,8 +122,9 @@ def _stands_somewhere(pool: PoolText, info: ValidationInfo) -> PoolText:
 
 
 def _fits_the_fleet(text: str, info: ValidationInfo) -> str:
-    if {"sites", "pools"} <= set(info.data):
-        made(lambda: policy(text, _fleet(info.data["sites"], info.data["pools"]), 0))
+    if {"sites", "transfer", "pools"} <= set(info.data):
+        parts = (info.data[key] for key in ("sites", "pools", "transfer"))
+        made(lambda: policy(text, _fleet(*parts), 0))
     return text
 
 
@@ -127,6 +135,7 @@ class Scenario(Document):
         name: What results call it; else the name of the file.
         about: One sentence, or nothing.
         sites: Where machines stand; None: one site, without price or carbon.
+        transfer: What it takes to move a request from a prefill to a decode machine.
         pools: The machines.
         policies: How requests are routed, each with its options.
         trace: What comes.
@@ -142,6 +151,7 @@ class Scenario(Document):
     sites: Annotated[tuple[SiteText, ...], Field(min_length=1, max_length=1000)] = (
         SiteText(name=SITE),
     )
+    transfer: TransferText | None = None
     pools: Annotated[
         tuple[Annotated[PoolText, AfterValidator(_stands_somewhere)], ...],
         Field(min_length=1, max_length=1000),
@@ -183,8 +193,8 @@ class Scenario(Document):
     @classmethod
     def _a_fleet(cls, pools: tuple[PoolText, ...], info: ValidationInfo) -> tuple[PoolText, ...]:
         _once([pool.name for pool in pools])
-        if "sites" in info.data:
-            made(lambda: _fleet(info.data["sites"], pools))
+        if {"sites", "transfer"} <= set(info.data):
+            made(lambda: _fleet(info.data["sites"], pools, info.data["transfer"]))
         return pools
 
     @field_validator("router")
@@ -230,25 +240,34 @@ class Scenario(Document):
 
     def fleet(self) -> Fleet:
         """As the engine takes it."""
-        return _fleet(self.sites, self.pools)
+        return _fleet(self.sites, self.pools, self.transfer)
 
     def seed_list(self) -> tuple[int, ...]:
         """The seeds."""
         return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
-def _fleet(sites: Sequence[SiteText], pools: Sequence[PoolText]) -> Fleet:
+def _fleet(
+    sites: Sequence[SiteText], pools: Sequence[PoolText], transfer: TransferText | None
+) -> Fleet:
     """The fleet.
 
     Raises:
-        UsageError: If a cap cannot be obeyed.
+        UsageError: If a cap cannot be obeyed, or prefill and decode do not go together.
     """
     return Fleet(
         pools=tuple(
-            Pool(machine=pool.machine, count=pool.count, site=pool.site or sites[0].name)
+            Pool(
+                machine=pool.machine,
+                count=pool.count,
+                site=pool.site or sites[0].name,
+                autoscale=None if pool.autoscale is None else pool.autoscale.autoscale(),
+                role=pool.role,
+            )
             for pool in pools
         ),
         sites=tuple(site.site() for site in sites),
+        transfer=None if transfer is None else transfer.transfer(),
     )
 
 
