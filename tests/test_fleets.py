@@ -10,10 +10,11 @@ from itertools import pairwise
 import pytest
 from fleets import Scenario, scenarios
 from hypothesis import given, settings
-from plain_machine import PARTS, Replica, Step
+from plain_machine import PARTS, Part, Replica, Step
 from plain_simulator import Replay
 
 EXAMPLES, LEAST = 150, 15
+REST: tuple[Part, ...] = ("idle", "sleep", "wake", "off", "transfer")
 FEATURES = {
     "a request is preempted",
     "a prompt is cut",
@@ -176,7 +177,7 @@ def _check_energy(replay: Replay) -> None:
     """The parts are the steps and the rest, and every request came to an end."""
     assert all(request.status for request in replay.requests)
     for replica in replay.machines:
-        rest = sum(replica.joules[part] for part in ("idle", "sleep", "wake"))
+        rest = sum(replica.joules[part] for part in REST)
         total = sum(step.joules for step in replica.steps) + rest
         assert sum(replica.joules[part] for part in PARTS) == pytest.approx(total, rel=1e-12)
         for step in replica.steps:
