@@ -83,6 +83,12 @@ def choose(w: Any, seen: Any, r: int, policy: int, dials: Any) -> int:
         second = _draw(w, seen, r, uniform(int(dials[SEED]), r, 1), first)
         fewer = seen[second].outstanding - seen[first].outstanding
         return second if fewer < 0 or (fewer == 0 and second < first) else first
+    return _best(w, seen, r, policy, dials)
+
+
+@kernel
+def _best(w: Any, seen: Any, r: int, policy: int, dials: Any) -> int:
+    """The machine with the lowest score."""
     look_up(w, w.requests[r].reach_s)
     best, lowest = -1, math.inf
     for i in range(seen.shape[0]):
@@ -117,7 +123,7 @@ def _least_busy(w: Any, seen: Any, best: int, limit: float) -> int:
     return found
 
 
-@inlined
+@kernel
 def _by_prefix(w: Any, seen: Any, r: int, spread: float) -> int:
     """The machine that keeps most of the prompt, unless it has too much to do."""
     best, most, least = -1, -1, -1
@@ -141,7 +147,7 @@ def _from(w: Any, seen: Any, r: int, i: int) -> int:
     return i
 
 
-@inlined
+@kernel
 def _draw(w: Any, seen: Any, r: int, draw: float, but: int) -> int:
     """Machine ⌊draw · n⌋ of the n that can hold the request, without ``but`` if others can."""
     count = 0

@@ -16,7 +16,7 @@ from typing import Any
 
 from wattbench.routing.compiled import inlined
 from wattbench.routing.layout import PRIORITIES
-from wattbench.routing.leaving import complete, held
+from wattbench.routing.leaving import held
 from wattbench.routing.spending import pay
 
 FAR = 1 << 30
@@ -64,7 +64,6 @@ def glide(w: Any, i: int, m: Any, kind: Any, until_s: float) -> bool:
     m.now_s = end_s
     m.steps += k
     m.context += k * batch
-    complete(w, i, m, kind)
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from wattbench.routing.compiled import inlined
+from wattbench.routing.compiled import inlined, kernel
 from wattbench.routing.layout import CANCELLED, MOVED, PREFILL, SERVED, TURNS
 from wattbench.routing.queues import remove
 from wattbench.routing.spending import pay, roll
@@ -68,7 +68,7 @@ def cancel(w: Any, m: Any, kind: Any, r: int) -> None:
     _depart(m, kind, w.requests[r])
 
 
-@inlined
+@kernel
 def move(w: Any, m: Any, kind: Any, r: int) -> None:
     """A request has its first token on a prefill machine: its KV memory goes to the router."""
     q, tokens = w.requests[r], w.requests[r].input + 1
@@ -93,7 +93,7 @@ def _depart(m: Any, kind: Any, q: Any) -> None:
     m.full -= q.input + answer(kind, q)
 
 
-@inlined
+@kernel
 def _remember(w: Any, at_s: float, r: int) -> None:
     """A turn, or a request that moves, arrives at the router: into the heap of those to come."""
     place = w.counts[TURNS]

@@ -13,7 +13,7 @@ import numpy as np
 from wattbench.routing.compiled import inlined, kernel
 from wattbench.routing.jump import glide
 from wattbench.routing.layout import PRIORITIES
-from wattbench.routing.leaving import held
+from wattbench.routing.leaving import complete, held
 from wattbench.routing.prompts import land, preempt, take_off
 from wattbench.routing.spending import pay, rest, roll
 
@@ -48,6 +48,7 @@ def _at_boundary(w: Any, i: int, m: Any, kind: Any, until_s: float) -> bool:
             m.bound_s = m.end_s
             return False
         land(w, i, m, kind)
+    complete(w, i, m, kind)
     if m.now_s >= m.change_s:
         roll(w, m)
     if m.batch == 0 and m.partial < 0:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from wattbench.routing.compiled import inlined
+from wattbench.routing.compiled import inlined, kernel
 from wattbench.routing.layout import MOVED, PREFILL, PRIORITIES, WAITING
-from wattbench.routing.leaving import LOW, answer, cancel, complete, finish, held, move
+from wattbench.routing.leaving import LOW, answer, cancel, held, move
 from wattbench.routing.prefixes import keep_landing, reuse
 from wattbench.routing.queues import leave_queue, push, remove, return_to_queue
 from wattbench.routing.scores import tokens_cost
@@ -97,10 +97,13 @@ def _chunk(w: Any, m: Any, r: int, done: int, budget: int) -> tuple[int, int]:
 def _fly(w: Any, m: Any, kind: Any, prompt: int, attended: int) -> bool:
     if prompt == 0:
         return False
-    time_s = max(
-        lane_cost(w, m, kind, 0, prompt, attended), lane_cost(w, m, kind, 1, prompt, attended)
-    )
-    joules = lane_cost(w, m, kind, 2, prompt, attended)
+    time_s, joules = 0.0, 0.0
+    for lane in range(3):
+        cost = lane_cost(w, m, kind, lane, prompt, attended)
+        if lane < 2:
+            time_s = max(time_s, cost)
+        else:
+            joules = cost
     time_s = max(time_s, joules * m.per_watt)
     alone = w.table[m.kind, m.batch, 2] + kind.context[2] * m.context
     empty = w.table[m.kind, 0, 2]
@@ -115,12 +118,14 @@ def _fly(w: Any, m: Any, kind: Any, prompt: int, attended: int) -> bool:
 
 @inlined
 def land(w: Any, i: int, m: Any, kind: Any) -> None:
-    """End of a step with prompts: its tokens, its completions, its new decoding requests."""
+    """End of a step with prompts: its tokens, and its new decoding requests.
+
+    One whose only token this was leaves with those that decoded, in `leaving.complete`.
+    """
     m.now_s = m.end_s
     m.end_s = math.inf
     m.steps += 1
     m.context += m.batch
-    complete(w, i, m, kind)
     if w.shelves.shape[0] > 0:
         keep_landing(w, i)
     r = m.landing
@@ -140,14 +145,11 @@ def land(w: Any, i: int, m: Any, kind: Any) -> None:
             continue
         m.context += q.input + q.generated + 1
         m.batch += 1
-        if left == 0:
-            finish(w, m, kind, r)
-        else:
-            push(w.heaps[i], m.batch - 1, ((m.steps + left) << 32) | r)
+        push(w.heaps[i], m.batch - 1, ((m.steps + left) << 32) | r)
         r = following
 
 
-@inlined
+@kernel
 def preempt(w: Any, i: int, m: Any, kind: Any) -> None:
     """Take memory back from the requests admitted last until the rest fits."""
     heap = w.heaps[i]

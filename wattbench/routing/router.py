@@ -73,7 +73,7 @@ def route(w: Any, seen: Any, policy: int, dials: Any, delays_s: Any, most: int) 
         r = next_arrival(w, seen, dials)
         if r < 0:
             return
-        if dials[SIGNALS_S] > 0:
+        if dials[SIGNALS_S] > 0 and w.requests[r].reach_s / dials[SIGNALS_S] >= w.counts[LOOK] + 1:
             refresh(w, seen, dials, w.requests[r].reach_s)
         if w.scale_s[0] <= w.requests[r].reach_s:
             scale(w, seen, w.requests[r].reach_s)
@@ -100,7 +100,7 @@ def look(w: Any, seen: Any, dials: Any) -> int:
     return r
 
 
-@inlined
+@kernel
 def refresh(w: Any, seen: Any, dials: Any, now_s: float) -> None:
     """Copy the machines as they were at the last multiple of the signals' period."""
     tick = int(now_s / dials[SIGNALS_S])
@@ -128,7 +128,7 @@ def next_arrival(w: Any, seen: Any, dials: Any) -> int:
     return _next_turn(w, seen, dials)
 
 
-@inlined
+@kernel
 def _next_turn(w: Any, seen: Any, dials: Any) -> int:
     """As `next_arrival`, where answers bring new turns: nobody may run ahead of the next one."""
     while True:

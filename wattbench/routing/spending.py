@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from wattbench.routing.compiled import inlined
+from wattbench.routing.compiled import inlined, kernel
 
 
-@inlined
+@kernel
 def roll(w: Any, m: Any) -> None:
     """Put the values of the site's series at ``now_s`` in force."""
     while m.now_s >= m.change_s:
@@ -24,7 +24,12 @@ def pay(w: Any, m: Any, from_s: float, to_s: float, joules: float) -> None:
     if to_s <= m.change_s:
         m.usd += joules * m.price
         m.gco2e += joules * m.carbon
-        return
+    else:
+        _pay_by_segment(w, m, from_s, to_s, joules)
+
+
+@kernel
+def _pay_by_segment(w: Any, m: Any, from_s: float, to_s: float, joules: float) -> None:
     segment, watts = m.segment, joules / (to_s - from_s)
     while from_s < to_s:
         end_s = min(to_s, w.changes[m.site, segment + 1])
@@ -34,7 +39,7 @@ def pay(w: Any, m: Any, from_s: float, to_s: float, joules: float) -> None:
         segment += 1
 
 
-@inlined
+@kernel
 def rest(w: Any, m: Any, kind: Any, to_s: float) -> bool:
     """Idle, then sleep, from ``now_s`` to ``to_s``; whether it sleeps at the end."""
     asleep_s = m.now_s + kind.sleep_after_s
