@@ -43,7 +43,8 @@ quickstart: $(VENV)/run.stamp
 	@$(BIN)/wattbench plot frontier --runs latest --db $(RESULTS)/wattbench.sqlite --out $(RESULTS)/frontier.png
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q -n 5 --dist loadfile
+	@$(BIN)/python tests/compile_kernels.py & $(BIN)/python -m pytest -q -n 5 --dist loadfile; \
+	code=$$?; wait; exit $$code
 
 test-engines: $(VENV)/dev.stamp
 	@$(BIN)/python tests/engines/run_engines.py $(ENGINES)

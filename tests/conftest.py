@@ -27,3 +27,11 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     engine = connect(database_url(str(tmp_path / "runs.sqlite")), create=True)
     yield engine
     engine.dispose()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of compiled kernels come last, and may take as long as compiling them does."""
+    for item in items:
+        if item.get_closest_marker("kernels"):
+            item.add_marker(pytest.mark.timeout(600))
+    items.sort(key=lambda item: item.get_closest_marker("kernels") is not None)

@@ -15,7 +15,7 @@ from wattbench.routing.fleet import Machine
 from wattbench.routing.step import StepModel
 from wattbench.routing.world import Demand
 
-pytestmark = pytest.mark.timeout(600)  # the kernels may have to be compiled first
+pytestmark = pytest.mark.kernels
 TRUE = np.array([3e-3, 1.2e-2, 6e-5, 1e-5, 9e-8])
 ENGINE: dict[str, Any] = {
     "engine_kwargs": {"max_num_seqs": 64, "max_num_batched_tokens": 2048},

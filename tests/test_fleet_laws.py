@@ -15,7 +15,7 @@ from wattbench.routing.replay import PARTS, Replay, RouterSettings, replay
 from wattbench.routing.step import affine
 from wattbench.routing.world import JOULES_PER_KWH, Demand
 
-pytestmark = pytest.mark.timeout(600)  # the kernels may have to be compiled first
+pytestmark = pytest.mark.kernels
 
 every_policy = pytest.mark.parametrize("policy", BUILT_IN)
 BASE, REQUEST, PROMPT, CONTEXT, ATTENDED = 2.0, 0.3, 0.05, 1e-4, 1e-6  # joules

@@ -14,7 +14,7 @@ from wattbench.routing.replay import RouterSettings
 from wattbench.routing.step import affine
 from wattbench.routing.world import JOULES_PER_KWH, Demand
 
-pytestmark = pytest.mark.timeout(600)  # the kernels may have to be compiled first
+pytestmark = pytest.mark.kernels
 REQUEST, PROMPT, CONTEXT = 0.3, 0.05, 1e-4  # joules
 KIND = machine(
     affine(base=5e-3, per_request=1e-4, per_prompt_token=2e-5, per_context_token=2e-8),

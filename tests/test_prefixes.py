@@ -18,7 +18,7 @@ from wattbench.routing.replay import RouterSettings, replay
 from wattbench.routing.step import affine
 from wattbench.routing.world import Demand
 
-pytestmark = pytest.mark.timeout(600)  # the kernels may have to be compiled first
+pytestmark = pytest.mark.kernels
 KIND = machine(
     affine(base=5e-3, per_prompt_token=1e-3, per_attended_token=1e-6),
     max_batch=4,

@@ -29,7 +29,7 @@ from wattbench.routing.fleet import Series, Site
 from wattbench.routing.policies import Arrival, FleetView
 from wattbench.routing.step import affine
 
-pytestmark = pytest.mark.timeout(600)  # the kernels may have to be compiled first
+pytestmark = pytest.mark.kernels
 
 STEP_S = 1e-4
 MEAN_TOKENS = 500

@@ -13,6 +13,8 @@ import pytest
 from command import called
 from simulations import SMALL, scenario
 
+pytestmark = pytest.mark.kernels
+
 ROOT = Path(__file__).parents[1]
 DOC, README = ROOT / "docs" / "simulation.md", ROOT / "README.md"
 SHIPPED = ("eight-h100", "unlike-machines")

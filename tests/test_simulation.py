@@ -18,6 +18,8 @@ from wattbench.simulation import as_json, load_scenario, plan_of, play
 from wattbench.simulation.figures import STATUS
 from wattbench.traces import trace_from_spec
 
+pytestmark = pytest.mark.kernels
+
 STUDENT_97_5 = {1: 12.7062, 2: 4.3027}
 """Quantiles of Student's distribution, by degrees of freedom, from a printed table."""
 

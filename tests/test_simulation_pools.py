@@ -13,7 +13,7 @@ from wattbench.core.errors import UsageError
 from wattbench.simulation import load_scenario, plan_of, play
 
 DOC = Path(__file__).parents[1] / "docs" / "simulation.md"
-pytestmark = pytest.mark.timeout(600)  # the kernels may have to be compiled first
+pytestmark = pytest.mark.kernels
 
 
 def test_a_pool_that_scales_by_hand(tmp_path: Path) -> None:

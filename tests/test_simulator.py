@@ -29,7 +29,7 @@ from wattbench.routing.policies import (
 from wattbench.routing.replay import PARTS, Replay, RouterSettings, replay
 from wattbench.routing.world import Demand
 
-pytestmark = pytest.mark.timeout(600)  # the kernels may have to be compiled first
+pytestmark = pytest.mark.kernels
 SEED = 7
 BUILT_IN: dict[str, type[BuiltIn]] = {
     "round robin": RoundRobin,

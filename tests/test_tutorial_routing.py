@@ -11,7 +11,7 @@ import pytest
 from command import called
 
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial-routing.md"
-pytestmark = pytest.mark.timeout(600)  # the kernels may have to be compiled first
+pytestmark = pytest.mark.kernels
 
 
 def _steps() -> list[tuple[str, str]]:
