@@ -55,4 +55,4 @@ def test_the_tutorial_runs_and_foretells_the_run_that_it_has_not_seen(
         text for line, text in shown.items() if line.endswith("fleet.yaml --db study.sqlite")
     ]
     assert "consolidate" in decision
-    assert "measured" in decision
+    assert "8 at here, modelled" in decision, "the machine is emulated"

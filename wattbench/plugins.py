@@ -172,7 +172,7 @@ def describe_options(options_class: type[Any]) -> list[dict[str, str]]:
             "name": field.name,
             "type": _type_name(hints[field.name]),
             "default": "required" if field.default is dataclasses.MISSING else str(field.default),
-            "help": field.metadata["help"],
+            "help": field.metadata.get("help", ""),
         }
         for field in dataclasses.fields(options_class)
     ]

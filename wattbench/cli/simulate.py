@@ -162,13 +162,14 @@ def command(
     check_place(url)
     _compiled()
     if requests_file is not None:
-        _write(requests_file, "")
+        _check_new(requests_file)
     shown_cases = []
+    rows: list[str] = []
     for values, case in cases:
         outcome = _played(case, workers, keep=requests_file is not None)
         shown_cases.append({"sweep": values, **simulation.as_json(outcome)})
         if requests_file is not None:
-            _append(requests_file, outcome, values)
+            rows.append(_rows(outcome, values, header=not rows))
     first = cases[0][1]
     shown = {
         "schema_version": 1,
@@ -179,6 +180,8 @@ def command(
         "versions": _versions(),
         "cases": shown_cases,
     }
+    if requests_file is not None:
+        _write(requests_file, "".join(rows))
     _keep(url, text, shown, first.seed_list()[0])
     shown["database"] = show_url(url)
     if as_json:
@@ -312,20 +315,44 @@ def _bar() -> Iterator[Any]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _append(path: Path, outcome: Outcome, values: Changes) -> None:
-    header = not path.stat().st_size
+def _check_new(path: Path) -> None:
+    """A CSV is replaced by a CSV only, and by nothing until the simulation is done.
+
+    Raises:
+        UsageError: If something else lies there.
+    """
+    if path.suffix.lower() != ".csv":
+        raise UsageError(f"--requests {path}: the file's name must end in .csv")
+    if path.exists() and not _is_ours(path):
+        raise UsageError(
+            f"--requests {path}: a file lies there that no simulation wrote; name another one"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return "policy,seed,request," in file.readline(10_000)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _rows(outcome: Outcome, values: Changes, *, header: bool) -> str:
+    parts: list[str] = []
     for played in outcome.played:
         frame = requests_of(played)
         for key, value in reversed(values.items()):
             frame.insert(0, key, str(value))
-        _write(path, frame.to_csv(index=False, header=header))
-        header = False
+        parts.append(frame.to_csv(index=False, header=header and not parts))
+    return "".join(parts)
 
 
 def _write(path: Path, text: str) -> None:
+    """Beside it first, then in its place: what lies there is lost only when all is written."""
+    beside = path.with_name(f".{path.name}.part")
     try:
-        with path.open("a" if text else "w", encoding="utf-8") as file:
-            file.write(text)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
     except OSError as error:
         raise UsageError(f"--requests {path}: cannot be written: {error.strerror}") from error
 

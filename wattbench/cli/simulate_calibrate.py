@@ -37,7 +37,7 @@ def calibrate_from_log(log: Path, engine: Path | None, out: Path | None) -> dict
     requests = read_engine_log(log)
     found = calibrate([requests], read_engine(engine))
     about = f"{log.name}, {len(requests)} requests"
-    _write(out, pool_text(found, None, None, about))
+    _write(out, pool_text(found, None, None, about, "measured"))
     return {
         "schema_version": 1,
         "calibration": as_json(found),
@@ -64,7 +64,8 @@ def calibrate_from_runs(
     found = calibrate(logs, read_engine(engine, models.pop()), MOST)
     energy, idle_watts, reason = _energy(found, facts, logs)
     about = f"runs {', '.join(raw.record.run_id for raw in raws)}"
-    _write(out, pool_text(found, energy, idle_watts, about))
+    kind = "modelled" if any(_is_modelled(fact) for fact in facts) else "measured"
+    _write(out, pool_text(found, energy, idle_watts, about, kind))
     stated: dict[str, Any] = {"value": None, "reason": "no_joules", "message": reason}
     if energy is not None:
         stated = {
@@ -80,6 +81,13 @@ def calibrate_from_runs(
         "model": found.engine.model or None,
         "file": None if out is None else str(out),
     }
+
+
+def _is_modelled(fact: RunFacts) -> bool:
+    """Whether a run's device is emulated, or its joules rest on a model or a data sheet."""
+    kind = fact.headline.kind if isinstance(fact.headline, EnergyMeasurement) else None
+    emulated = fact.raw.record.backend.get("name") == "emulated"
+    return emulated or kind in ("modelled", "nameplate")
 
 
 def log_of(raw: RawRun) -> EngineLog:
@@ -176,6 +184,14 @@ def _write(out: Path | None, text: Mapping[str, Any]) -> None:
         raise UsageError(f"--out {out} cannot be written: {error.strerror}") from error
 
 
+def _capacity_line(found: Mapping[str, Any]) -> str:
+    effective = f"{found['kv_capacity_tokens']:,} tokens"
+    if found["kv_capacity_from"] != "told":
+        return f"KV capacity: {effective}, {found['kv_capacity_from']}."
+    told = f"{found['kv_capacity_told_tokens']:,} tokens told"
+    return f"KV capacity: {told}, {effective} effective, as blocks are charged."
+
+
 def print_calibration(shown: Mapping[str, Any]) -> None:
     """The table for people."""
     found = shown["calibration"]
@@ -199,7 +215,7 @@ def print_calibration(shown: Mapping[str, Any]) -> None:
         f"Fitted on {found['fitted_on']}; scored on {found['scored_on']}.",
         f"Queue wait, mean: {wait['simulated_mean']:.3g} s simulated, {real} measured.",
         f"At once: {found['max_batch']} requests, {found['max_batch_from']}.",
-        f"KV capacity: {found['kv_capacity_tokens']:,} tokens, {found['kv_capacity_from']}.",
+        _capacity_line(found),
         *(f"Assumed: {each}." for each in found["assumed"]),
     ]
     energy = shown["energy"]
@@ -213,5 +229,7 @@ def print_calibration(shown: Mapping[str, Any]) -> None:
         lines.append(f"Energy: unknown, {energy['message']}.")
     if shown["file"]:
         lines.append(f"Written to {shown['file']}: a pool names it under calibration:.")
+        if "busy_watts" not in energy:
+            lines.append("Add step.energy and step.busy_watts to it first: no pool goes without.")
     for line in lines:
         click.echo(line)

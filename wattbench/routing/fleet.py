@@ -95,7 +95,7 @@ class Machine:
         if not cap_watts > least_watts:
             raise UsageError(
                 f"{self.name}: {what} of {cap_watts:g} W is not above the {least_watts:g} W that "
-                f"it draws doing nothing; raise the cap, or let machines sleep or leave them out"
+                f"it draws idle or busy with nothing; raise the cap, or leave machines out"
             )
 
     def holds(self, context_tokens: int) -> bool:

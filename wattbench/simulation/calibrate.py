@@ -154,6 +154,7 @@ def as_json(calibration: Calibration) -> dict[str, Any]:
         "max_batch": fit.machine.max_batch,
         "max_batch_from": fit.places_from,
         "kv_capacity_tokens": fit.capacity_tokens,
+        "kv_capacity_told_tokens": calibration.engine.limits.kv_capacity_tokens,
         "kv_capacity_from": fit.capacity_from,
         "preemptions": sum(part.preemptions_count for part in parts),
         "form": fit.form,
@@ -178,14 +179,18 @@ def _waits(calibration: Calibration) -> dict[str, float | None]:
 
 
 def pool_text(
-    calibration: Calibration, energy: EnergyFit | None, idle_watts: float | None, about: str
+    calibration: Calibration,
+    energy: EnergyFit | None,
+    idle_watts: float | None,
+    about: str,
+    kind: str,
 ) -> dict[str, Any]:
     """The file that a pool names under ``calibration:``.
 
     Without joules it has no energy, and a pool that names it has to be given one.
     """
     machine, fit_form = calibration.fit.machine, calibration.fit.form
-    step: dict[str, Any] = {"memory": _lane_text(machine.step.memory), "kind": "measured"}
+    step: dict[str, Any] = {"memory": _lane_text(machine.step.memory), "kind": kind}
     if fit_form == "max":
         step["arithmetic"] = _lane_text(machine.step.arithmetic)
     text: dict[str, Any] = {"about": about, "step": step}
