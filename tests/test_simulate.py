@@ -118,6 +118,27 @@ def test_trace_and_policies_of_the_command_line(tmp_path: Path, database: str) -
     assert by_pool == {"small": 1, "large": 1}
 
 
+def test_requests_never_replace_what_no_simulation_wrote(tmp_path: Path, database: str) -> None:
+    """Not a database, a trace or a scenario; nor a table of requests before the run is done."""
+    path, trace = scenario(tmp_path), tmp_path / "trace.csv"
+    trace.write_text("time_s,input_tokens,output_tokens\n0,4,4\n1,4,4\n", encoding="utf-8")
+    before = trace.read_bytes()
+    simulated(path, database, "--seeds", "1")
+    kept = Path(database).read_bytes()
+    for out in (str(trace), database, path):
+        done = called("simulate", path, "--db", database, "--seeds", "1", "--requests", out)
+        assert done.returncode == 2
+        assert "--requests" in done.stderr
+    assert trace.read_bytes() == before
+    assert Path(database).read_bytes() == kept
+    table = tmp_path / "table.csv"
+    simulated(path, database, "--seeds", "1", "--requests", str(table))
+    written = table.read_bytes()
+    done = called("simulate", path, "--db", database, "--trace", path, "--requests", str(table))
+    assert done.returncode == 2
+    assert table.read_bytes() == written
+
+
 def test_requests_are_written(tmp_path: Path, database: str) -> None:
     """One row per request, policy and seed, under one header, with the swept keys before."""
     path, out = scenario(tmp_path), tmp_path / "requests.csv"

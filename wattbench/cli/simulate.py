@@ -323,6 +323,8 @@ def _check_new(path: Path) -> None:
     """
     if path.suffix.lower() != ".csv":
         raise UsageError(f"--requests {path}: the file's name must end in .csv")
+    if not path.parent.is_dir():
+        raise UsageError(f"--requests {path}: cannot be written: there is no such folder")
     if path.exists() and not _is_ours(path):
         raise UsageError(
             f"--requests {path}: a file lies there that no simulation wrote; name another one"
