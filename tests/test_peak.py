@@ -16,6 +16,8 @@ from wattbench.routing.fleet import Fleet, Machine
 from wattbench.routing.step import Lane, StepModel, affine
 from wattbench.simulation.machines import step_of
 
+pytestmark = pytest.mark.kernels
+
 CAPACITY = 160
 
 

@@ -178,6 +178,8 @@ def _idle_watts(facts: list[RunFacts]) -> float | None:
 def _write(out: Path | None, text: Mapping[str, Any]) -> None:
     if out is None:
         return
+    if out.exists() and '"step"' not in out.read_text(encoding="utf-8", errors="replace")[:4000]:
+        raise UsageError(f"--out {out}: a file lies there that no calibration wrote; name another")
     try:
         out.write_text(json.dumps(text, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -126,7 +126,9 @@ def notes(outcome: Outcome) -> list[str]:
 def _policy(outcome: Outcome, text: str) -> dict[str, Any]:
     played = [each for each in outcome.played if each.policy == text]
     figures = {
-        name: over_seeds([each.figures[name] for each in played], reason_of(name, outcome.plan))
+        name: _possible(
+            name, over_seeds([each.figures[name] for each in played], reason_of(name, outcome.plan))
+        )
         for name in played[0].figures
     }
     shown = nested({name: estimate_json(each) for name, each in figures.items()})
@@ -142,6 +144,13 @@ def _policy(outcome: Outcome, text: str) -> dict[str, Any]:
         "simulated_requests_per_s": requests / sum(each.wall_s for each in played),
         "per_seed": [_of_seed(each) for each in played],
     }
+
+
+def _possible(name: str, estimate: Estimate) -> Estimate:
+    """No share is above 1."""
+    if name.endswith("_fraction") and estimate.high is not None:
+        return replace(estimate, high=min(1.0, estimate.high))
+    return estimate
 
 
 def _ratio(outcome: Outcome, played: Sequence[Played]) -> Estimate:
@@ -164,7 +173,7 @@ def _objective(objective: Objective, reached: Estimate) -> dict[str, Any]:
 
 
 def over_seeds(values: Sequence[Any], reason: str) -> Estimate:  # noqa: D417
-    """The mean over seeds, with Student's interval for it.
+    """The mean over seeds, with Student's interval for it, cut at 0: no figure is below it.
 
     Args:
         reason: Why a value is not known, where one is not.
@@ -177,7 +186,8 @@ def over_seeds(values: Sequence[Any], reason: str) -> Estimate:  # noqa: D417
         return Estimate(value=mean, n=1, reason=ONE_SEED)
     error = float(np.std(known, ddof=1)) / math.sqrt(len(known))
     half = float(stdtrit(len(known) - 1, (1 + CONFIDENCE) / 2)) * error
-    return Estimate(value=mean, low=mean - half, high=mean + half, n=len(known))
+    low = max(0.0, mean - half) if min(known) >= 0 else mean - half
+    return Estimate(value=mean, low=low, high=mean + half, n=len(known))
 
 
 def estimate_json(estimate: Estimate) -> dict[str, Any]:
