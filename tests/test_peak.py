@@ -41,7 +41,7 @@ def uncapped(fleet: Fleet) -> Fleet:
         for p in fleet.pools
     ]
     sites = tuple(dataclasses.replace(site, cap_watts=None) for site in fleet.sites)
-    return Fleet(pools=tuple(pools), sites=sites)
+    return dataclasses.replace(fleet, pools=tuple(pools), sites=sites)
 
 
 @settings(max_examples=60)
