@@ -162,6 +162,16 @@ def test_a_log_that_is_none_is_one_error(tmp_path: Path, text: str, complaint: s
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_calibration_never_replaces_its_own_log(tmp_path: Path) -> None:
+    """It is refused before anything is fitted."""
+    log = tmp_path / "requests.jsonl"
+    log.write_text(json.dumps(ROW) + "\n", encoding="utf-8")
+    done = called("simulate", "--calibrate-from", str(log), "--out", str(log))
+    assert done.returncode == 2
+    assert "no calibration wrote" in done.stderr
+    assert json.loads(log.read_text(encoding="utf-8")) == ROW
+
+
 def test_an_engine_s_file_that_cannot_be_true_is_one_error(tmp_path: Path) -> None:
     """A request was served that it would not hold; a limit is no number."""
     machine = engine(step_model(TRUE, 4e-5, "sum"), max_batch=64, kv_capacity_tokens=30_000)

@@ -26,6 +26,7 @@ from wattbench.cli.options import database_option, json_option
 from wattbench.cli.simulate_calibrate import (
     calibrate_from_log,
     calibrate_from_runs,
+    check_out,
     log_of,
     print_calibration,
 )
@@ -151,6 +152,8 @@ def command(
         raise UsageError("--engine and --out belong to --calibrate-from or --calibrate-runs")
     if scenario is None:
         raise UsageError("name a scenario: a YAML file, or one of `wattbench list scenarios`")
+    if requests_file is not None:
+        _check_new(requests_file)
     url = database_url(database)
     written = asked["trace"]
     if str(written or "").startswith(RUNS):
@@ -161,15 +164,7 @@ def command(
     cases = [(values, _loaded(scenario, {**changes, **values})) for values in sweep]
     check_place(url)
     _compiled()
-    if requests_file is not None:
-        _check_new(requests_file)
-    shown_cases = []
-    rows: list[str] = []
-    for values, case in cases:
-        outcome = _played(case, workers, keep=requests_file is not None)
-        shown_cases.append({"sweep": values, **simulation.as_json(outcome)})
-        if requests_file is not None:
-            rows.append(_rows(outcome, values, header=not rows))
+    shown_cases, rows = _all_played(cases, workers, keep=requests_file is not None)
     first = cases[0][1]
     shown = {
         "schema_version": 1,
@@ -180,14 +175,28 @@ def command(
         "versions": _versions(),
         "cases": shown_cases,
     }
-    if requests_file is not None:
-        _write(requests_file, "".join(rows))
     _keep(url, text, shown, first.seed_list()[0])
+    if requests_file is not None:
+        _write(requests_file, rows)
     shown["database"] = show_url(url)
     if as_json:
         click.echo(json.dumps(shown, allow_nan=False))
     else:
         print_simulation(shown)
+
+
+def _all_played(
+    cases: list[tuple[Changes, Scenario]], workers: int | None, *, keep: bool
+) -> tuple[list[dict[str, Any]], str]:
+    """Each case's result, and the table of all requests, empty unless it is kept."""
+    shown: list[dict[str, Any]] = []
+    rows: list[str] = []
+    for values, case in cases:
+        outcome = _played(case, workers, keep=keep)
+        shown.append({"sweep": values, **simulation.as_json(outcome)})
+        if keep:
+            rows.append(_rows(outcome, values, header=not rows))
+    return shown, "".join(rows)
 
 
 def _calibrate(
@@ -196,6 +205,7 @@ def _calibrate(
     log, runs = asked["calibrate_from"], asked["calibrate_runs"]
     if scenario is not None or (log is not None and runs is not None):
         raise UsageError("give one of SCENARIO, --calibrate-from and --calibrate-runs")
+    check_out(asked["out"])
     url = database_url(database)
     _compiled()
     if log is not None:

@@ -175,11 +175,31 @@ def _idle_watts(facts: list[RunFacts]) -> float | None:
     return float(np.mean(watts)) if watts else None
 
 
+def check_out(out: Path | None) -> None:
+    """Before anything is fitted: only what a calibration wrote is written over.
+
+    Raises:
+        UsageError: If something else lies there, or there is no such folder.
+    """
+    if out is None:
+        return
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: cannot be written: there is no such folder")
+    if out.exists() and not _is_calibration(out):
+        raise UsageError(f"--out {out}: a file lies there that no calibration wrote; name another")
+
+
+def _is_calibration(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "step" in found
+
+
 def _write(out: Path | None, text: Mapping[str, Any]) -> None:
     if out is None:
         return
-    if out.exists() and '"step"' not in out.read_text(encoding="utf-8", errors="replace")[:4000]:
-        raise UsageError(f"--out {out}: a file lies there that no calibration wrote; name another")
     try:
         out.write_text(json.dumps(text, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
